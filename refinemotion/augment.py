@@ -71,6 +71,7 @@ def occluders(
     "Paint patches over the second frame."
     b, (n, _, h, w) = batch.b, batch.b.shape
     hit = torch.rand(n, generator=g) < p
+    if not hit.any(): return batch
     masks = _patch_masks(n, most, size, h, w, g) & hit[:, None, None]
     noisy = torch.rand(most, n, 1, 1, 1, generator=g) < .5
     static = torch.rand(n, 3, h, w, generator=g).to(b)*255
@@ -85,6 +86,7 @@ def mirror(
     dim:int # -1 swaps left and right, -2 swaps top and bottom
 ) -> Batch:
     "Turn some items over."
+    if not which.any(): return batch
     which = which.to(batch.a.device)
     turn = lambda x: torch.where(which.view(-1, *[1]*(x.ndim-1)), x.flip(dim), x)
     sign = torch.ones_like(batch.flow[..., :1, :1])

@@ -194,7 +194,7 @@ def html_video(
 ) -> str: # a <video> tag with the film in it
     "A film as a piece of html."
     frames = _shrink(to_frames(frames), height)
-    for crf in (32, 38, 44, 50):
+    for crf in (30, 36, 42, 48):
         film = _encode(frames, fps, crf)
         if len(film) <= 1000*max_kb: break
     return f'<video controls loop muted autoplay playsinline style="max-width:100%" src="{_data_url(film, "video/mp4")}"></video>'
