@@ -189,14 +189,21 @@ def atomic_path(
 ):
     "A temporary path that becomes `path` when the block succeeds, and nothing when it fails."
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=path.parent, prefix='.', suffix=path.suffix)
-    os.close(handle)
+    temporary = _beside(path)
     try:
-        yield Path(name)
-        Path(name).chmod(0o666 & ~_umask())
-        os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally: temporary.unlink(missing_ok=True)
+
+def _beside(path:Path) -> Path:
+    if path.is_dir(): raise OutputError(f'{path}: is a folder; expected the name of a file')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = mkstemp(dir=path.parent, prefix='.', suffix=path.suffix)
+    except OSError as e: raise OutputError(f'{path}: cannot be written ({e.strerror})') from None
+    os.close(handle)
+    return Path(name)
 
 def _umask() -> int:
     mask = os.umask(0); os.umask(mask)

@@ -64,7 +64,9 @@ def _as_input(x:Tensor, model:nn.Module) -> Tensor:
     return x.to(next(model.parameters(), x).device).float()
 
 @patch
-def _iters(self:FlowModel, iters): return self.iters if iters is None else iters
+def _iters(self:FlowModel, iters):
+    if iters is not None and iters < 1: raise InputError(f'iters is {iters}; at least 1 iteration is needed')
+    return self.iters if iters is None else iters
 
 @patch
 def _pad(self:FlowModel, x:Tensor): return Pad(*x.shape[-2:], self.multiple, self.least)

@@ -107,7 +107,7 @@ def _same_config(path:Path, config:dict):
     if changed: raise StoreError(f'{path.parent}: was begun with other settings: ' + ', '.join(f'{k} {old.get(k)}, now {new[k]}' for k in changed))
 
 # %% ../nbs/14_refine.ipynb #00357ed0
-MEASURES = dict(verified='share of pixels verified', cycle='median round-trip error (px)', color='colour difference, verified pixels (0..255)')
+MEASURES = dict(verified='share of pixels verified', cycle='median round-trip error (px)', colour='colour difference along kept labels (0..255)')
 
 def flows_of(
     model:FlowModel,
@@ -125,8 +125,8 @@ def flows_of(
     return found
 
 def _measure(labels:Labels, i:int, fwd:Tensor, bwd:Tensor) -> dict:
-    a, b = labels.frame(i), labels.frame(i+1)
-    both = [consistency(fwd, bwd, a, b), consistency(bwd, fwd, b, a)]
+    (a, b), (keep_fwd, keep_bwd) = (labels.frame(i), labels.frame(i+1)), labels.keep(i)
+    both = [consistency(fwd, bwd, a, b, keep=keep_fwd), consistency(bwd, fwd, b, a, keep=keep_bwd)]
     return {key: sum(o[key] for o in both)/2 for key in MEASURES}
 
 def compare(
