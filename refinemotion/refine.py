@@ -29,7 +29,7 @@ from .show import (clip, draw_tracks, flow_radius, flow_to_rgb, html_figure, htm
     panel, show_frames, side_by_side, style)
 from .models import FlowModel, chain_tracks, load_model, save_model, weights_hash
 from .label import Labels, label_video
-from .filter import filter_labels
+from .filter import LOOSE, filter_labels
 from .sample import LabelSampler
 from .augment import GENTLE, Augment
 from .finetune import Recipe, finetune
@@ -149,7 +149,7 @@ def draw_fates(
     kept:pd.DataFrame # of `filter_labels`
 ) -> plt.Figure:
     "What became of the labels, pair by pair."
-    fig, ax = plt.subplots(figsize=(8, 2.6))
+    fig, ax = plt.subplots(figsize=(8, 2.6), layout='constrained')
     shares = kept.drop('all')[[fate for fate in FATES if kept[fate].sum()]].rename(columns=FATES)
     colours = [palette['kept'], palette['dropped'], palette['truth'], '#CC78BC', '#000000']
     ax.stackplot(shares.index.astype(int), shares.T, labels=shares.columns, colors=colours, step='mid')
@@ -161,7 +161,7 @@ def draw_losses(
     losses:list[float] # per step, pixels
 ) -> plt.Figure:
     "The loss of every step and its running mean."
-    fig, ax = plt.subplots(figsize=(8, 2.4))
+    fig, ax = plt.subplots(figsize=(8, 2.4), layout='constrained')
     ax.plot(losses, lw=.6, alpha=.4, c=palette['after'])
     ax.plot(pd.Series(losses).rolling(15, min_periods=1).mean(), c=palette['after'])
     ax.set(xlabel='step', ylabel='loss (px)')
@@ -226,7 +226,6 @@ def summary(
 def _section(title:str, words:str, *parts:str) -> str: return f'<h2>{title}</h2><p>{words}</p>' + ''.join(parts)
 
 def _figure(fig:plt.Figure, alt:str) -> str:
-    fig.tight_layout()
     html = html_figure(fig, alt=alt)
     plt.close(fig)
     return html
@@ -264,6 +263,7 @@ class Refined:
     losses:list[float] # of every step, pixels
     folder:Path # where everything was written
 
+    def __repr__(self): return f'Refined({self.model.arch} on {len(self.labels)+1} frames, in {self.folder})'
     def _repr_html_(self): return summary(self.metrics).to_html(float_format='{:.4f}'.format)
 
 def _version() -> str:
@@ -304,8 +304,8 @@ def refine(
     out=None, # folder for the result; None: a temporary one
     iters:int=None, # refinement iterations of labels and comparison; None: the model's own
     size=None, # (h, w) or one number for the longer side; None: see `working_size`
-    alpha:float=.002, # of `cycle_mask`
-    beta:float=.1, # of `cycle_mask`, pixels
+    alpha:float=LOOSE['alpha'], # of `cycle_mask`
+    beta:float=LOOSE['beta'], # of `cycle_mask`, pixels
     color:float=None, # of `color_mask`; None: no colour check
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=Recipe(), # how it is trained

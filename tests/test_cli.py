@@ -281,6 +281,11 @@ def test_refine_refuses_a_full_folder(words, refused, works, clip, tmp_path):
     refused(words('refine', clip, None, '--resume', '--overwrite'), 'choose one')
 
 
+def test_refine_refuses_the_folder_it_stands_in(words, refused, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(words('refine', clip, '.'), 'is not empty')
+
+
 def test_refine_overwrite(words, works, refused, clip, tmp_path):
     works(words('refine', clip))
     refused(words('refine', clip), 'is not empty')
@@ -339,8 +344,9 @@ def process(argv, **how):
 
 
 def test_process_that_works(words, clip, tmp_path):
-    done = process(words('flow', clip))
-    assert (done.returncode, done.stderr) == (0, '') and (tmp_path/'result.npz').exists()
+    "Not a word on stderr, warnings included."
+    done = process(words('refine', clip))
+    assert (done.returncode, done.stderr) == (0, '') and (tmp_path/'result'/'model.safetensors').exists()
 
 
 def test_process_that_is_refused(words, tmp_path):
