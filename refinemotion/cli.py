@@ -281,7 +281,7 @@ def run_flow(
         flows = spool(tqdm(stream_flow(net, video, iters), 'flow', video.n-1, unit='pair', disable=not _watched()), place)
         _write_flows(flows, place, names)
         write_video(place/film, flow_film(video, flows), fps=video.fps)
-        for old in () if names else folder.glob('*.flo'): old.unlink()
+        for old in () if names else folder.glob('[0-9]'*6 + '.flo'): old.unlink()
     _say_notes(video.notes)
     print(f'{out}: {len(flows)} flows of {video.size[1]}×{video.size[0]} pixels; to look at: {folder/film}')
 
@@ -402,7 +402,8 @@ def clip_errors(
 def _change(name:str, before:float, after:float) -> tuple: return name, f'{before:.3f} px', f'{after:.3f} px', f'{after/before-1:+.1%}'
 
 def _is_demo(folder:Path) -> bool:
-    try: return Path(json.loads((folder/'config.json').read_text())['source']).parts[-2:] == ('data', 'clip.mp4')
+    from refinemotion.core import package_data
+    try: return json.loads((folder/'config.json').read_text())['source'] == str(package_data('data/clip.mp4'))
     except (OSError, ValueError, KeyError, TypeError): return False
 
 @command

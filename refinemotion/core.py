@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'pixel_grid',
            'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow', 'resize_xy', 'Pad', 'to_frames',
-           'seed_generator', 'pick_device', 'atomic_path', 'package_data', 'shared_data']
+           'seed_generator', 'pick_device', 'atomic_path', 'write_json', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
-import os, zlib
+import json, os, zlib
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
@@ -204,6 +204,13 @@ def _beside(path:Path) -> Path:
     except OSError as e: raise OutputError(f'{path}: cannot be written ({e.strerror})') from None
     os.close(handle)
     return Path(name)
+
+def write_json(
+    path, # file to write
+    story:dict # plain values; others become text
+):
+    "Write a dictionary as readable json."
+    with atomic_path(path) as temporary: temporary.write_text(json.dumps(story, indent=1, default=str))
 
 def _umask() -> int:
     mask = os.umask(0); os.umask(mask)

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import OutputError, StoreError, atomic_path
+from .core import OutputError, StoreError, atomic_path, write_json
 from .models import FlowModel, weights_hash
 from .video import Video, need_frames
 
@@ -46,9 +46,6 @@ def _read(path:Path) -> dict: # name to array
     except FileNotFoundError: raise StoreError(f'{path}: is missing; label the video again with resume=True') from None
     except (OSError, ValueError, EOFError, BadZipFile) as e:
         raise StoreError(f'{path}: damaged ({e}); delete it and label the video again with resume=True') from None
-
-def _write_json(path:Path, story:dict):
-    with atomic_path(path) as temporary: temporary.write_text(json.dumps(story, indent=1))
 
 def _read_json(path:Path) -> dict:
     try: return json.loads(path.read_text())
@@ -121,8 +118,7 @@ def _prepare(folder:Path, story:dict, resume:bool) -> dict: # the story on disk
         old = _read_json(folder/'labels.json')
         _agree(folder, old, story)
         return old
-    try: _write_json(folder/'labels.json', story)
-    except OSError as e: raise OutputError(f'{folder}: cannot be written ({e.strerror}); choose another folder') from None
+    write_json(folder/'labels.json', story)
     return story
 
 # %% ../nbs/08_label.ipynb #add8e8ff
@@ -149,7 +145,7 @@ def label_video(
     with frozen(teacher):
         pairs = tqdm(teacher.stream_both_ways(frames, iters), 'label', video.n-1, initial=done, unit='pair', disable=not progress)
         for i, (fwd, bwd) in enumerate(pairs, done): _write_flow(folder, i, fwd, bwd)
-    _write_json(folder/'labels.json', story | dict(complete=True, n_frames=pairs_done(folder)+1, notes=video.notes))
+    write_json(folder/'labels.json', story | dict(complete=True, n_frames=pairs_done(folder)+1, notes=video.notes))
     return Labels(folder)
 
 # %% ../nbs/08_label.ipynb #e88d26d2
@@ -195,7 +191,7 @@ def write_keep(self:Labels,
         fwd, bwd = np.packbits(keep.cpu().numpy().reshape(2, -1), axis=1)
         with atomic_path(_place(self.folder, 'keep', i)) as temporary:
             np.savez(temporary, keep_fwd=fwd, keep_bwd=bwd, counts=counts.cpu().numpy())
-    _write_json(self.folder/'keep.json', settings)
+    write_json(self.folder/'keep.json', settings)
 
 @patch(as_prop=True)
 def keep_story(self:Labels) -> dict:

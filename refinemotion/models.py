@@ -8,15 +8,13 @@ __all__ = ['TrackModel', 'FlowModel', 'chain_tracks', 'check_queries', 'WeightCa
            'fetch_weights', 'load_model', 'make_model']
 
 # %% ../nbs/05_models.ipynb #b1c5e3af
-import hashlib, json, pickle, struct
-from copy import deepcopy
+import hashlib, json, pickle, warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
-from zipfile import BadZipFile
 
 import torch
 from fastcore.basics import patch
@@ -24,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (DeviceError, InputError, Pad, WeightsError, atomic_path, inside, package_data,
+from .core import (InputError, Pad, WeightsError, atomic_path, inside, package_data,
     pick_device, pixel_grid, sample, to_frames)
 
 # %% ../nbs/05_models.ipynb #955759e8
@@ -159,7 +157,7 @@ def check_queries(
     w:int # columns
 ) -> Tensor: # (n, 3) float32
     "Queries as a tensor, or an `InputError` that names the first one that lies outside the clip."
-    queries = torch.as_tensor(queries, dtype=torch.float32)
+    queries = torch.as_tensor(queries, dtype=torch.float32, device='cpu')
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
         raise InputError(f'queries have shape {tuple(queries.shape)}; expected (n, 3) as t, x, y, with n at least 1')
     if (queries[:, 0] % 1 != 0).any(): raise InputError('the first column of queries is the frame, a whole number')
@@ -237,6 +235,13 @@ def _unwrap(state) -> dict:
         raise WeightsError('holds no plain dictionary of tensors')
     return {key.removeprefix('module.'): value for key, value in state.items()}
 
+_NOT_PLAIN = 'holds code or objects beside tensors, or is damaged; nothing in it was run. Ask its maker for safetensors'
+
+def _load_pth(path:Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # torch remarks on pickles of other programs, which are refused anyway
+        return torch.load(path, map_location='cpu', weights_only=True)
+
 def read_weights(
     path # a .safetensors or .pth file
 ) -> dict[str, Tensor]: # parameter name to values, on the CPU
@@ -245,13 +250,10 @@ def read_weights(
     if not path.is_file(): raise WeightsError(f'{path}: no such weights file')
     try:
         if path.suffix == '.safetensors': return _unwrap(load_file(path))
-        return _unwrap(torch.load(path, map_location='cpu', weights_only=True))
+        return _unwrap(_load_pth(path))
     except WeightsError as e: raise WeightsError(f'{path}: {e}') from None
-    except pickle.UnpicklingError as e:
-        if 'WeightsUnpickler' in str(e) or 'Weights only load failed' in str(e):
-            raise WeightsError(f'{path}: holds code or objects beside tensors; refused. Ask its maker for safetensors') from None
-        raise WeightsError(f'{path}: not a checkpoint ({str(e).splitlines()[0]})') from None
-    except (SafetensorError, RuntimeError, EOFError, BadZipFile, ValueError, KeyError, OSError) as e:
+    except pickle.UnpicklingError: raise WeightsError(f'{path}: {_NOT_PLAIN}') from None
+    except Exception as e: # whatever an unpickler makes of bytes that are no pickle
         raise WeightsError(f'{path}: damaged, or not a checkpoint ({(str(e).splitlines() or ["empty file"])[0]})') from None
 
 # %% ../nbs/05_models.ipynb #3ea39d88
@@ -295,7 +297,7 @@ def save_model(
     **story # what to remember: written into the header as text
 ):
     "Write weights that know their architecture."
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    state = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
     if half: state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     header = {'arch': model.arch} | {k: v if isinstance(v, str) else json.dumps(v) for k, v in story.items()}
     with atomic_path(path) as tmp: save_file(state, tmp, metadata=header)
@@ -321,34 +323,34 @@ def fetch_weights(
     "The card's file: from the package, from the cache, or downloaded and checked."
     if card.file: return package_data(card.file)
     import pooch
-    cache = Path(pooch.os_cache('refinemotion'))/'weights'
+    archive = Path(pooch.os_cache('refinemotion'))/'weights'/f'{card.name}-{Path(card.url).name}'
     processor = pooch.Unzip(members=[card.member]) if card.member else None
-    try: got = pooch.retrieve(card.url, known_hash=None, path=cache, processor=processor, progressbar=True)
+    try: got = pooch.retrieve(card.url, known_hash=None, fname=archive.name, path=archive.parent, processor=processor, progressbar=True)
     except Exception as e:
+        archive.unlink(missing_ok=True)
         raise WeightsError(f'{card.name}: could not be fetched from {card.url} ({type(e).__name__}); '
             'download it by hand and pass its path as weights') from None
-    return _verified(Path(got[0] if card.member else got), card)
+    return _verified(Path(got[0] if card.member else got), card, archive)
 
-def _verified(path:Path, card:WeightCard) -> Path:
+def _verified(path:Path, card:WeightCard, archive:Path) -> Path:
     if not (found := sha256_of(path)).startswith(card.sha256):
-        path.unlink()
+        for file in {path, archive}: file.unlink(missing_ok=True)
         raise WeightsError(f'{card.name}: checksum {found[:12]}… is not {card.sha256[:12]}…; the download was thrown away, try again')
     return path
 
 # %% ../nbs/05_models.ipynb #4cc00874
 _warned = set()
 
-def _find_weights(name:str, weights) -> tuple[Path, str]:
+def _find_weights(name:str, weights) -> Path:
     cards = {card.name: card for card in weight_cards(name)}
-    if weights is not None and str(weights) not in cards: return Path(weights), str(weights)
+    if weights is not None and str(weights) not in cards: return Path(weights)
     if not cards: raise WeightsError(f'{name} has no registered weights; pass a path')
     card = cards[str(weights)] if weights is not None else next((c for c in cards.values() if c.commercial), None)
     if card is None: raise WeightsError(f'{name} has no weights free for every use; name one of {", ".join(cards)} if its licence suits you')
     if not card.commercial and card.name not in _warned:
         _warned.add(card.name)
-        import warnings
         warnings.warn(f'{card.name}: {card.licence}; not for commercial use')
-    return fetch_weights(card), card.name
+    return fetch_weights(card)
 
 def load_model(
     name, # an architecture ('raft-small'), or the path of a model.safetensors
@@ -357,11 +359,12 @@ def load_model(
 ) -> TrackModel: # ready to use, in evaluation mode
     "A motion model with its weights."
     device = pick_device(device)
-    if str(name).endswith('.safetensors') and str(name) not in _known(): name, weights = _own_arch(name), name
+    if str(name).endswith('.safetensors'):
+        if weights is not None: raise WeightsError(f'{name} brings its own weights; leave out {weights}')
+        name, weights = _own_arch(name), name
     model = make_model(name)
-    path, label = _find_weights(name, weights)
+    path = _find_weights(name, weights)
     fit_weights(model, read_weights(path), str(path))
-    model.origin = label
     return model.to(device).eval()
 
 def make_model(

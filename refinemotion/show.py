@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import ipywidgets as widgets
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import mediapy
 import seaborn as sns
 import torch
 import torch.nn.functional as F
@@ -197,7 +198,7 @@ def html_video(
     for crf in (30, 36, 42, 48):
         film = _encode(frames, fps, crf)
         if len(film) <= 1000*max_kb: break
-    return f'<video controls loop muted autoplay playsinline style="max-width:100%" src="{_data_url(film, "video/mp4")}"></video>'
+    return mediapy.html_from_compressed_video(film, frames.shape[-1], frames.shape[-2])
 
 def clip(
     frames:Tensor, # (t, 3, h, w) uint8

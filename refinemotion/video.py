@@ -192,7 +192,7 @@ def decode(
     with open_film(path) as stream:
         for packet in _packets(stream):
             if packet.is_corrupt: continue
-            try: yield from packet.decode()
+            try: yield from (frame for frame in packet.decode() if not frame.is_corrupt)
             except FFmpegError: pass
 
 def _promised(stream) -> int|None:
@@ -267,7 +267,7 @@ def _add_stream(container, codec:str, h:int, w:int, fps:float, crf:int):
     return stream
 
 def _film_frame(frame:Tensor) -> av.VideoFrame:
-    rgb = frame.permute(1, 2, 0).numpy()
+    rgb = frame.permute(1, 2, 0).cpu().numpy()
     h, w = rgb.shape[:2]
     rgb = np.pad(rgb, ((0, h%2), (0, w%2), (0, 0)), mode='edge')
     return av.VideoFrame.from_ndarray(rgb, format='rgb24').reformat(format='yuv420p', dst_colorspace='ITU601')

@@ -313,13 +313,16 @@ def test_file_in_place_of_a_folder(command, words, refused, clip, tmp_path):
 # Labels and queries
 
 def test_no_label_survives(words, works, clip, tmp_path, capfd):
-    "Says which check removed them and what to loosen; no result is there."
+    "Says which check removed them and what to loosen; no result is there, and the labels wait for the next try."
     assert main(words('refine', clip, None, '--alpha', '0', '--beta', '0')) == 2
     said = capfd.readouterr()
     assert said.out == '' and said.err.startswith('refinemotion: ') and said.err.count('\n') == 1
     assert 'do not come back' in said.err and 'raise alpha and beta' in said.err
     assert not (tmp_path/'result').exists()
-    works(words('refine', clip, None, '--overwrite'))
+    flow = tmp_path/'result.partial'/'labels'/'flow'/'000000.npz'
+    made = flow.read_bytes()
+    works(words('refine', clip, None, '--resume'))
+    assert (tmp_path/'result'/'labels'/'flow'/'000000.npz').read_bytes() == made
 
 
 @pytest.mark.parametrize('text, says', [('frame,row,column\n0,1,2\n', 'frame,row,column'), ('t,x,y\n', 'no points'), ('t,x,y\n0,1\n', 'three numbers'),
