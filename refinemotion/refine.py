@@ -67,8 +67,8 @@ class Workshop:
         resume:bool=False, # go on with an unfinished run?
         overwrite:bool=False # replace what is there?
     ):
-        self.out, self.fresh = Path(out).resolve(), not resume
-        self.folder = self.out.with_name(self.out.name + '.partial')
+        self.out, self.fresh, whole = Path(out), not resume, Path(out).resolve()
+        self.folder = whole.with_name(whole.name + '.partial')
         if resume and overwrite: raise OutputError('resume and overwrite exclude each other; choose one')
         if self.out.exists() and not self.out.is_dir(): raise OutputError(f'{out}: is a file; expected a folder')
         if resume and (self.out/'config.json').exists(): raise OutputError(f'{out}: is finished already; there is nothing to resume')
@@ -92,7 +92,9 @@ class Workshop:
 
     def finish(self) -> Path: # the folder asked for
         "Move the whole result into place; files of other origin that lie there stay."
-        if not _filled(self.out): return self.folder.replace(self.out)
+        if not _filled(self.out):
+            self.folder.replace(self.out)
+            return self.out
         (self.out/'config.json').unlink(missing_ok=True)
         for part in sorted(self.folder.iterdir(), key=lambda part: part.name == 'config.json'): _take(part, self.out/part.name)
         self.folder.rmdir()
@@ -269,7 +271,7 @@ class Refined:
     losses:list[float] # of every step, pixels
     folder:Path # where everything was written
 
-    def __repr__(self): return f'Refined({self.model.arch} on {len(self.labels)+1} frames, in {self.folder})'
+    def __repr__(self): return f'Refined({self.model.arch} on {len(self.labels)+1} frames, in {self.folder.name})'
     def _repr_html_(self): return summary(self.metrics).to_html(float_format='{:.4f}'.format)
 
 def _version() -> str:

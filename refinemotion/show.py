@@ -88,7 +88,8 @@ def panel(
 ):
     "Draw one picture without ticks."
     image = picture.detach().cpu()
-    ax.imshow(image.movedim(0, -1) if image.ndim == 3 else image.float(), cmap='gray' if image.dtype == torch.bool else 'mako')
+    pixels = image.movedim(0, -1) if image.ndim == 3 else image.float()
+    ax.imshow(pixels.numpy(), cmap='gray' if image.dtype == torch.bool else 'mako')
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color='.8')
 
