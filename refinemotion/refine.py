@@ -31,7 +31,7 @@ from .models import FlowModel, chain_tracks, load_model, save_model, weights_has
 from .label import Labels, label_video
 from .filter import PAPER, filter_labels
 from .sample import LabelSampler
-from .augment import HARD, Augment
+from .augment import GENTLE, Augment
 from .finetune import Recipe, finetune
 from .evaluate import consistency
 
@@ -339,7 +339,7 @@ def refine(
     alpha:float=PAPER['alpha'], # of `cycle_mask`
     beta:float=PAPER['beta'], # of `cycle_mask`, pixels
     color:float=None, # of `color_mask`; None: no colour check
-    augment:Augment=HARD, # what the student sees
+    augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=Recipe(), # how it is trained
     device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
     resume:bool=False, # go on with an unfinished run?
