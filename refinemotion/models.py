@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .core import (InputError, Pad, WeightsError, atomic_path, inside, package_data,
-    pick_device, pixel_grid, sample, to_frames)
+    pick_device, sample, to_frames)
 
 # %% ../nbs/05_models.ipynb #955759e8
 class TrackModel(nn.Module):

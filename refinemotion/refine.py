@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from .core import InputError, LabelError, OutputError, StoreError, atomic_path, write_json
 from .video import Video, need_frames
 from .show import (draw_tracks, flow_radius, flow_to_rgb, html_figure, html_video, mask_overlay, palette,
-    panel, show_frames, side_by_side, style)
+    show_frames, side_by_side, style)
 from .models import FlowModel, chain_tracks, load_model, save_model, weights_hash
 from .label import Labels, label_video
 from .filter import PAPER, filter_labels
