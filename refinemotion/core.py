@@ -5,13 +5,19 @@
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'pixel_grid',
            'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow', 'resize_xy', 'Pad', 'to_frames',
-           'seed_generator', 'pick_device', 'atomic_path', 'write_json', 'package_data', 'shared_data']
+           'seed_generator', 'pick_device', 'atomic_path', 'write_json', 'ahead', 'later', 'package_data',
+           'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Full, Queue
 from tempfile import mkstemp
+from threading import Event, Thread
+from typing import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -215,6 +221,49 @@ def write_json(
 def _umask() -> int:
     mask = os.umask(0); os.umask(mask)
     return mask
+
+# %% ../nbs/00_core.ipynb #cdb3e57d
+def ahead(
+    items:Iterable, # to fetch from
+    most:int=2 # items waiting
+) -> Iterator:
+    "The same items, the next ones fetched in a thread."
+    waiting, gone = Queue(most), Event()
+    thread = Thread(target=_fetch, args=(items, waiting, gone), daemon=True)
+    thread.start()
+    try:
+        while (found := waiting.get())[1] is None: yield found[0]
+        if not isinstance(found[1], StopIteration): raise found[1]
+    finally:
+        gone.set()
+        thread.join()
+
+def _fetch(items:Iterable, waiting:Queue, gone:Event):
+    try:
+        for item in items:
+            _offer((item, None), waiting, gone)
+            if gone.is_set(): return
+        end = StopIteration()
+    except BaseException as e: end = e
+    _offer((None, end), waiting, gone)
+
+def _offer(found:tuple, waiting:Queue, gone:Event):
+    while not gone.is_set():
+        try: return waiting.put(found, timeout=.1)
+        except Full: pass
+
+@contextmanager
+def later(
+    most:int=2 # jobs waiting
+):
+    "A function that calls a function with arguments in a thread, in order; the block ends when all is done."
+    with ThreadPoolExecutor(1) as thread:
+        jobs = deque()
+        def do(job:Callable, *args):
+            jobs.append(thread.submit(job, *args))
+            if len(jobs) > most: jobs.popleft().result()
+        yield do
+        for job in jobs: job.result()
 
 # %% ../nbs/00_core.ipynb #1b0f9689
 def package_data(

@@ -7,16 +7,16 @@ __all__ = ['PAPER', 'sequence_loss', 'Recipe', 'train_mode', 'train_step', 'fine
 
 # %% ../nbs/12_finetune.ipynb #73c283b3
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import RefineError, StoreError, atomic_path
+from .core import InputError, RefineError, StoreError, ahead, atomic_path
 from .models import FlowModel, weights_hash
 from .sample import Batch
 
@@ -48,6 +48,8 @@ class Recipe:
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
+    tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
+    frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), clip=5., iters=32)
 
@@ -91,7 +93,8 @@ def train_step(
 ) -> float: # loss, pixels
     "One step down the masked sequence loss."
     a, b, flow, keep = (x.to(next(model.parameters()).device) for x in batch)
-    with _autocast(model, recipe.precision): predictions = model.predictions(a, b, recipe.iters)
+    how = dict(tail=recipe.tail) if recipe.tail else {}
+    with _autocast(model, recipe.precision): predictions = model.predictions(a, b, recipe.iters, **how)
     loss = sequence_loss(predictions, flow, keep, recipe.gamma)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -100,6 +103,18 @@ def train_step(
     return loss.item()
 
 # %% ../nbs/12_finetune.ipynb #e08013de
+@contextmanager
+def _left_alone(model:nn.Module, names:tuple):
+    frozen = [p for key, p in model.named_parameters() if key.startswith(tuple(names)) and p.requires_grad]
+    for name in names:
+        if not any(key.startswith(name) for key, _ in model.named_parameters()):
+            raise InputError(f'frozen names {name!r}, but no parameter begins so; there are {", ".join(sorted(n for n, _ in model.named_children()))}')
+    for p in frozen: p.requires_grad_(False)
+    try: yield
+    finally:
+        for p in frozen: p.requires_grad_(True)
+
+# %% ../nbs/12_finetune.ipynb #e860a721
 def finetune(
     model:FlowModel, # taught in place
     sampler:Callable[[int], Batch], # step number to batch; must depend on nothing else
@@ -111,20 +126,27 @@ def finetune(
     progress:bool=True # show a bar with loss and time left
 ) -> list[float]: # loss of every step, pixels
     "Teach a model the sampler's labels."
-    start, (optimiser, schedule) = weights_hash(model), _optimiser(model, recipe)
-    parts, story = dict(model=model, optimiser=optimiser, schedule=schedule), dict(start=start, recipe=_plain(recipe))
-    losses = _restore(Path(checkpoint), parts, **story) if resume and checkpoint and Path(checkpoint).exists() else []
-    train_mode(model)
-    bar = tqdm(range(len(losses), recipe.steps), initial=len(losses), total=recipe.steps, desc='fine-tune', disable=not progress)
-    for step in bar:
-        losses.append(train_step(model, sampler(step), optimiser, recipe))
-        if not math.isfinite(losses[-1]): raise RefineError(f'the loss is {losses[-1]} at step {step}; lower the learning rate ({recipe.lr})')
-        schedule.step()
-        bar.set_postfix(loss=f'{sum(losses[-20:])/len(losses[-20:]):.3f}')
-        if watch: watch(step, model)
-        if checkpoint and ((step+1) % every == 0 or step+1 == recipe.steps): _save(Path(checkpoint), parts, losses=losses, **story)
+    story = dict(start=weights_hash(model), recipe=_plain(recipe))
+    with _left_alone(model, recipe.frozen):
+        optimiser, schedule = _optimiser(model, recipe)
+        parts = dict(model=model, optimiser=optimiser, schedule=schedule)
+        losses = _restore(Path(checkpoint), parts, **story) if resume and checkpoint and Path(checkpoint).exists() else []
+        train_mode(model)
+        steps = range(len(losses), recipe.steps)
+        bar = tqdm(steps, initial=len(losses), total=recipe.steps, desc='fine-tune', disable=not progress)
+        for step, batch in zip(bar, _batches(model, sampler, steps)):
+            losses.append(train_step(model, batch, optimiser, recipe))
+            if not math.isfinite(losses[-1]): raise RefineError(f'the loss is {losses[-1]} at step {step}; lower the learning rate ({recipe.lr})')
+            schedule.step()
+            bar.set_postfix(loss=f'{sum(losses[-20:])/len(losses[-20:]):.3f}')
+            if watch: watch(step, model)
+            if checkpoint and ((step+1) % every == 0 or step+1 == recipe.steps): _save(Path(checkpoint), parts, losses=losses, **story)
     model.eval()
     return losses
+
+def _batches(model:nn.Module, sampler:Callable, steps:range) -> Iterator[Batch]:
+    drawn = map(sampler, steps)
+    return drawn if next(model.parameters()).device.type == 'cpu' else ahead(drawn)
 
 def _plain(recipe:Recipe) -> dict:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}

@@ -7,7 +7,8 @@ __all__ = ['FORMAT', 'frozen', 'pairs_done', 'Labels', 'record_frames', 'label_v
 
 # %% ../nbs/08_label.ipynb #807bff95
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -19,7 +20,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import OutputError, StoreError, atomic_path, write_json
+from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
 from .models import FlowModel, weights_hash
 from .video import Video, need_frames
 
@@ -102,11 +103,11 @@ def _same_frame(path:Path, frame:Tensor, name:str):
 
 # %% ../nbs/08_label.ipynb #c07a84fc
 def _tell(video:Video, teacher:FlowModel, iters:int, note:str) -> dict:
-    return dict(format=FORMAT, arch=getattr(teacher, 'arch', type(teacher).__name__), weights=weights_hash(teacher), iters=iters,
+    return dict(format=FORMAT, arch=getattr(teacher, 'arch', type(teacher).__name__), weights=weights_hash(teacher), iters=iters, pace=asdict(teacher.pace),
                 size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False)
 
 def _agree(folder:Path, old:dict, new:dict):
-    for key in ('format', 'arch', 'weights', 'iters', 'size'):
+    for key in ('format', 'arch', 'weights', 'iters', 'pace', 'size'):
         if old.get(key) != new[key]:
             raise StoreError(f'{folder}: the labels there were made with {key} {old.get(key)}, not {new[key]}; '
                              'choose another folder, or the settings they were made with')
@@ -140,11 +141,12 @@ def label_video(
     need_frames(len(list(islice(video, 2))), what=video.name)
     iters = teacher.iters if iters is None else iters
     story = _prepare(folder, _tell(video, teacher, iters, note), resume)
-    frames, done = record_frames(video, folder, story['n_frames']), pairs_done(folder)
-    for _ in range(done): next(frames)
-    with frozen(teacher):
+    done = pairs_done(folder)
+    with closing(ahead(record_frames(video, folder, story['n_frames']))) as frames, frozen(teacher):
+        for _ in range(done): next(frames)
         pairs = tqdm(teacher.stream_both_ways(frames, iters), 'label', video.n-1, initial=done, unit='pair', disable=not progress)
-        for i, (fwd, bwd) in enumerate(pairs, done): _write_flow(folder, i, fwd, bwd)
+        with later() as write:
+            for i, (fwd, bwd) in enumerate(pairs, done): write(_write_flow, folder, i, fwd, bwd)
     write_json(folder/'labels.json', story | dict(complete=True, n_frames=pairs_done(folder)+1, notes=video.notes))
     return Labels(folder)
 

@@ -41,7 +41,7 @@ class Pace:
             if not getattr(self, name) >= 0: raise InputError(f'{name} is {getattr(self, name)}; expected 0 or more')
 
 EXACT = Pace()
-FAST = Pace(precision='bfloat16', polish=2, settle=.05, warm=True)
+FAST = Pace(precision='bfloat16', polish=2, settle=.05)
 PACES = dict(exact=EXACT, fast=FAST)
 
 # %% ../nbs/05_models.ipynb #8bbc5bd0
@@ -105,12 +105,13 @@ def _pad(self:FlowModel, x:Tensor): return Pad(*x.shape[-2:], self.multiple, sel
 def predictions(self:FlowModel,
     a:Tensor, # (b, 3, h, w) uint8 or float 0..255
     b:Tensor, # (b, 3, h, w)
-    iters:int=None # refinement iterations; None: the model's own
+    iters:int=None, # refinement iterations; None: the model's own
+    **how # for networks that can do more: see their `match`
 ) -> list[Tensor]: # (b, 2, h, w) pixels each, the best last
     "Every iteration's flow from `a` to `b`, with gradients: what training needs."
     a, b, pad = _as_input(a, self), _as_input(b, self), self._pad(a)
     if a.shape != b.shape: raise InputError(f'frames differ in shape: {tuple(a.shape)} and {tuple(b.shape)}')
-    flows = self.match(*self.encode_pair(pad.pad(a), pad.pad(b)), self._iters(iters), every=True)
+    flows = self.match(*self.encode_pair(pad.pad(a), pad.pad(b)), self._iters(iters), every=True, **how)
     return [pad.unpad(flow) for flow in flows]
 
 @patch
@@ -392,7 +393,8 @@ def _find_weights(name:str, weights) -> Path:
 def load_model(
     name, # an architecture ('raft-small'), or the path of a model.safetensors
     weights=None, # a path or a card's name; None: the registry's default
-    device=None # 'cpu', 'cuda', …; None: a GPU where there is one
+    device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
+    pace:Pace=EXACT # what inference may trade for speed
 ) -> TrackModel: # ready to use, in evaluation mode
     "A motion model with its weights."
     device = pick_device(device)
@@ -402,6 +404,7 @@ def load_model(
     model = make_model(name)
     path = _find_weights(name, weights)
     fit_weights(model, read_weights(path), str(path))
+    model.pace = pace
     return model.to(device).eval()
 
 def make_model(

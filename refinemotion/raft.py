@@ -249,9 +249,9 @@ class RAFT(FlowModel):
         state, context = known.float().split([self.hidden, self.cnet.conv2.out_channels-self.hidden], 1)
         return torch.tanh(state), F.relu(context)
 
-    def match(self, first, second, iters, every=False, start=None):
+    def match(self, first, second, iters, every=False, start=None, tail=0):
         matches = Matches(first.features, second.features, self.radius, budget=self.pace.budget)
-        return self._refine(first, matches, iters, every, start)
+        return self._refine(first, matches, iters, every, start, tail)
 
     def match_both(self, first, second, iters, start=(None, None)):
         return self.match(first, second, iters, start=start[0])[-1], self.match(second, first, iters, start=start[1])[-1]
@@ -278,17 +278,19 @@ def _updates(self:RAFT, first:Encoding, precision:str) -> Callable: # (state, ma
     return lambda *inputs: step(*(o.to(dtype, memory_format=torch.channels_last) for o in inputs))
 
 @patch
-def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor) -> list[Tensor]:
-    pace, predictions = EXACT if torch.is_grad_enabled() else self.pace, []
+def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
+    training, predictions = torch.is_grad_enabled(), []
+    pace = EXACT if training else self.pace
     state, flow = first.state, _at_eighth(start, first.state[:, :2])
     drafts = 0 if pace.precision == 'float32' else max(iters-pace.polish, 0)
     i, step = 0, self._updates(first, pace.precision if drafts else 'float32')
     while i < iters:
         if i == drafts > 0: state, step = state.float(), self._updates(first, 'float32')
-        state, correction = step(state, matches(flow), flow.detach())
-        flow = flow.detach() + correction.float()
+        with torch.set_grad_enabled(training and i >= iters-(tail or iters)):
+            state, correction = step(state, matches(flow), flow.detach())
+            flow = flow.detach() + correction.float()
         i = self._skip(i+1, drafts or iters, correction, pace.settle)
-        if every or i == iters: predictions.append(self._upsample(flow, state.float()))
+        if i == iters or every and i > iters-(tail or iters): predictions.append(self._upsample(flow, state.float()))
     return predictions
 
 @patch

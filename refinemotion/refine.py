@@ -27,7 +27,7 @@ from .core import InputError, LabelError, OutputError, StoreError, atomic_path, 
 from .video import Video, need_frames
 from .show import (draw_tracks, flow_radius, flow_to_rgb, html_figure, html_video, mask_overlay, palette,
     show_frames, side_by_side, style)
-from .models import FlowModel, chain_tracks, load_model, save_model, weights_hash
+from .models import EXACT, FlowModel, Pace, chain_tracks, load_model, save_model, weights_hash
 from .label import Labels, label_video
 from .filter import PAPER, filter_labels
 from .sample import LabelSampler
@@ -280,18 +280,20 @@ def _version() -> str:
 
 def _describe(video:Video, model:FlowModel, iters:int, check:dict, augment:Augment, recipe:Recipe) -> dict:
     return dict(refinemotion=_version(), source=video.name, size=list(video.size), model=model.arch, start=weights_hash(model),
-        iters=iters, filter=check, augment=asdict(augment), recipe=asdict(recipe))
+        iters=iters, pace=asdict(model.pace), filter=check, augment=asdict(augment), recipe=asdict(recipe))
 
 def _open(video, size) -> Video:
     video = video if isinstance(video, Video) else Video(video)
     return Video(video, size=size or working_size(*video.size))
 
 # %% ../nbs/14_refine.ipynb #ad651a0f
-def _teacher(model, weights, device) -> FlowModel:
-    if not isinstance(model, FlowModel): return load_model(model, weights, device)
+def _teacher(model, weights, device, pace) -> FlowModel:
+    if not isinstance(model, FlowModel): return load_model(model, weights, device, pace or EXACT)
     if weights or device: raise InputError('the model is loaded already; leave out weights and device')
     if not hasattr(model, 'arch'): raise InputError(f'{type(model).__name__} has no name to save it under; make it with load_model or make_model')
-    return deepcopy(model).eval()
+    teacher = deepcopy(model).eval()
+    if pace: teacher.pace = pace
+    return teacher
 
 def _check_input(video:Video, recipe:Recipe):
     need_frames(len(list(islice(video, 2))), what=video.name)
@@ -341,6 +343,7 @@ def refine(
     color:float=None, # of `color_mask`; None: no colour check
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=Recipe(), # how it is trained
+    pace:Pace=None, # how fast and how exact labels and comparison are; None: the model's own, `EXACT` unless told otherwise
     device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
     resume:bool=False, # go on with an unfinished run?
     overwrite:bool=False, # replace what is in `out`?
@@ -348,7 +351,7 @@ def refine(
 ) -> Refined:
     "Make a model better on a video, from nothing but the video."
     clock = time.monotonic()
-    teacher = _teacher(model, weights, device)
+    teacher = _teacher(model, weights, device, pace)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     _check_input(video, recipe)
     iters, check = iters or teacher.iters, dict(alpha=alpha, beta=beta, color=color)
