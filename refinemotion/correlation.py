@@ -227,7 +227,10 @@ class Matches:
     def __call__(self,
         flow:Tensor # (b, 2, h, w) the guess, in feature pixels
     ) -> Tensor: # (b, levels·(2r+1)², h, w), channels last in memory
-        "Match values round where the flow leads."
+        "Match values round where the flow leads, in full precision whatever surrounds it."
+        with torch.autocast(flow.device.type, enabled=False): return self._windows(flow)
+
+    def _windows(self, flow:Tensor) -> Tensor:
         b, h, w = self.shape
         flow, home = flow.detach().flatten(2).transpose(1, 2)[:, self.order].flatten(0, 1), self.home.repeat(b, 1)
         found = [_window(level, *_split(home, flow, i), self.radius) for i, level in enumerate(self.levels)]
