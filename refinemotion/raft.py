@@ -237,12 +237,12 @@ class RAFT(FlowModel):
 
     def encode(self, frames):
         frames = 2*(frames/255) - 1
-        with self._hurried(): features, known = self.fnet(frames), self.cnet(frames.to(memory_format=torch.channels_last))
+        with self._hurried(): features, known = self.fnet(frames), self.cnet(frames)
         return Encoding(features.float(), *self._known(known))
 
     def encode_pair(self, first, second):
         n, frames = len(first), 2*(torch.cat([first, second])/255) - 1
-        with self._hurried(): features, known = self.fnet(frames), self.cnet(frames[:n].to(memory_format=torch.channels_last))
+        with self._hurried(): features, known = self.fnet(frames), self.cnet(frames[:n])
         return Encoding(features[:n].float(), *self._known(known)), Encoding(features[n:].float(), None, None)
 
     def _known(self, known):
