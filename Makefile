@@ -7,13 +7,16 @@ READY  := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install-test notebooks docs readme clean
+.PHONY: help demo bench test install-test notebooks docs readme clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 demo: $(READY)  ## refine the embedded weights on the embedded clip, print the error before and after
 	@$(BIN)/refinemotion demo
+
+bench: $(READY)  ## the plain way and ours side by side: speed, memory, price (about 45 minutes; ONLY=step takes one section)
+	@$(BIN)/python tools/bench.py --only '$(ONLY)'
 
 test: $(READY)  ## modules in step with the notebooks, then every test
 	@$(BIN)/python tools/check_sync.py

@@ -88,30 +88,9 @@ def _blend(
     return torch.lerp(windows[:, :, :-1], windows[:, :, 1:], fy).flatten(1)
 
 # %% ../nbs/06_correlation.ipynb #95f426e4
-class _Token(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values, taker): ctx.taker = taker; return values.new_zeros(())
-    @staticmethod
-    def backward(ctx, _): return ctx.taker.settle(), None
-
-class _Take(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, token, taker, index):
-        ctx.taker = taker
-        ctx.save_for_backward(index)
-        return taker.values.gather(1, index)
-    @staticmethod
-    def backward(ctx, grad):
-        ctx.taker.add(ctx.saved_tensors[0], grad)
-        return grad.new_zeros(()), None, None
-
-class _Taker:
-    "Values (n, m) to read from by index; gradients of all reads are added up in one place."
-    def __init__(self, values:Tensor):
-        self.values, self.grad = values.detach(), None
-        self.token = _Token.apply(values, self)
-
-    def __call__(self, index:Tensor) -> Tensor: return _Take.apply(self.token, self, index) # (n, k) -> (n, k)
+class _Sum:
+    "Values (n, m) and the sum of the gradients of what was read from them."
+    def __init__(self, values:Tensor): self.values, self.grad = values, None
 
     def add(self, index:Tensor, grad:Tensor):
         if self.grad is None: self.grad = torch.zeros_like(self.values)
@@ -120,6 +99,31 @@ class _Taker:
     def settle(self) -> Tensor: # (n, m)
         grad, self.grad = self.grad, None
         return grad
+
+class _Token(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, shared): ctx.shared = shared; return values.new_zeros(())
+    @staticmethod
+    def backward(ctx, _): return ctx.shared.settle(), None
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, token, shared, index):
+        ctx.shared = shared
+        ctx.save_for_backward(index.int())
+        return shared.values.gather(1, index)
+    @staticmethod
+    def backward(ctx, grad):
+        ctx.shared.add(ctx.saved_tensors[0].long(), grad)
+        return grad.new_zeros(()), None, None
+
+class _Taker:
+    "Values (n, m) to read from by index; gradients of all reads are added up in one place."
+    def __init__(self, values:Tensor):
+        self.shared = _Sum(values.detach())
+        self.token = _Token.apply(values, self.shared)
+
+    def __call__(self, index:Tensor) -> Tensor: return _Take.apply(self.token, self.shared, index) # (n, k) -> (n, k)
 
 # %% ../nbs/06_correlation.ipynb #15cdce39
 class _Whole:
@@ -209,20 +213,21 @@ class Matches:
         second:Tensor, # (b, c, h, w) features of frame t+1
         radius:int, # of the windows
         levels:int=4, # of the pyramid
-        budget:float=0. # bytes that the volume may take; training takes what it needs
+        budget:float=None # bytes that the volume may take; None: 50 MB on a CPU, where on demand is the faster way from about there on, 4 GB elsewhere
     ):
         b, c, h, w = first.shape
         self.shape, self.radius = (b, h, w), radius
         training = torch.is_grad_enabled() and (first.requires_grad or second.requires_grad)
+        if budget is None: budget = 5e7 if first.device.type == 'cpu' else 4e9
         whole = training or 4*b*(h*w)**2*4/3 <= budget
         self.home, self.order, self.back = _order(h, w, 1 if whole else TILE, first.device)
         with torch.autocast(first.device.type, enabled=False):
             places = first.flatten(2).transpose(1, 2)[:, self.order]/c**.5
             self.levels = []
-            for _ in range(levels):
+            for level in range(levels):
+                if level: second = F.avg_pool2d(second, 2)
                 small = whole or second.shape[-2]*second.shape[-1] <= BOX**2
                 self.levels.append(_Whole(places, second) if small else _Boxes(places, second, TILE, BOX))
-                second = F.avg_pool2d(second, 2)
 
     def __call__(self,
         flow:Tensor # (b, 2, h, w) the guess, in feature pixels

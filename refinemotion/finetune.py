@@ -51,6 +51,10 @@ class Recipe:
     tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
+    def __post_init__(self):
+        if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
+        if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
+
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), clip=5., iters=32)
 
 # %% ../nbs/12_finetune.ipynb #2affdb3e
@@ -98,7 +102,7 @@ def train_step(
     loss = sequence_loss(predictions, flow, keep, recipe.gamma)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group['params']], recipe.clip)
     optimiser.step()
     return loss.item()
 
@@ -109,6 +113,7 @@ def _left_alone(model:nn.Module, names:tuple):
     for name in names:
         if not any(key.startswith(name) for key, _ in model.named_parameters()):
             raise InputError(f'frozen names {name!r}, but no parameter begins so; there are {", ".join(sorted(n for n, _ in model.named_children()))}')
+    if names and len(frozen) == sum(p.requires_grad for p in model.parameters()): raise InputError(f'frozen is {tuple(names)}; that leaves nothing to teach')
     for p in frozen: p.requires_grad_(False)
     try: yield
     finally:

@@ -8,7 +8,6 @@ __all__ = ['FORMAT', 'frozen', 'pairs_done', 'Labels', 'record_frames', 'label_v
 # %% ../nbs/08_label.ipynb #807bff95
 import json
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
-from .models import FlowModel, weights_hash
+from .models import EXACT, FlowModel, weights_hash
 from .video import Video, need_frames
 
 # %% ../nbs/08_label.ipynb #545779d7
@@ -103,12 +102,12 @@ def _same_frame(path:Path, frame:Tensor, name:str):
 
 # %% ../nbs/08_label.ipynb #c07a84fc
 def _tell(video:Video, teacher:FlowModel, iters:int, note:str) -> dict:
-    return dict(format=FORMAT, arch=getattr(teacher, 'arch', type(teacher).__name__), weights=weights_hash(teacher), iters=iters, pace=asdict(teacher.pace),
+    return dict(format=FORMAT, arch=getattr(teacher, 'arch', type(teacher).__name__), weights=weights_hash(teacher), iters=iters, pace=teacher.pace.story,
                 size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False)
 
 def _agree(folder:Path, old:dict, new:dict):
     for key in ('format', 'arch', 'weights', 'iters', 'pace', 'size'):
-        if old.get(key) != new[key]:
+        if old.get(key, EXACT.story if key == 'pace' else None) != new[key]:
             raise StoreError(f'{folder}: the labels there were made with {key} {old.get(key)}, not {new[key]}; '
                              'choose another folder, or the settings they were made with')
 
@@ -141,7 +140,7 @@ def label_video(
     need_frames(len(list(islice(video, 2))), what=video.name)
     iters = teacher.iters if iters is None else iters
     story = _prepare(folder, _tell(video, teacher, iters, note), resume)
-    done = pairs_done(folder)
+    done = 0 if teacher.pace.warm else pairs_done(folder)
     with closing(ahead(record_frames(video, folder, story['n_frames']))) as frames, frozen(teacher):
         for _ in range(done): next(frames)
         pairs = tqdm(teacher.stream_both_ways(frames, iters), 'label', video.n-1, initial=done, unit='pair', disable=not progress)

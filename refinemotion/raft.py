@@ -206,11 +206,13 @@ def upsample_convex(
     flow:Tensor, # (b, 2, h, w) feature pixels
     mask:Tensor # (b, 9·64, h, w) logits
 ) -> Tensor: # (b, 2, 8h, 8w) pixels
-    "Eight times larger, each fine pixel a convex combination of nine coarse ones."
+    "Eight times larger, each fine pixel a convex combination of nine coarse ones; always in full precision."
     b, _, h, w = flow.shape
-    weights = mask.permute(0, 2, 3, 1).reshape(b*h*w, 9, 64).softmax(1)
-    near = F.unfold(8*flow, 3, padding=1).transpose(1, 2).reshape(b*h*w, 2, 9)
-    return (near @ weights).view(b, h, w, 2, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(b, 2, 8*h, 8*w)
+    with torch.autocast(flow.device.type, enabled=False):
+        weights = mask.float().permute(0, 2, 3, 1).reshape(b*h*w, 9, 64).softmax(1)
+        near = F.unfold(8*flow, 3, padding=1).transpose(1, 2).reshape(b*h*w, 2, 9)
+        fine = near @ weights
+    return fine.view(b, h, w, 2, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(b, 2, 8*h, 8*w)
 
 # %% ../nbs/06_raft.ipynb #0c543dc7
 class Encoding(NamedTuple):
@@ -265,7 +267,7 @@ def _hurried(self:RAFT):
 @patch
 def _upsample(self:RAFT, flow:Tensor, state:Tensor) -> Tensor:
     if self.small: return upsample_bilinear(flow)
-    return upsample_convex(flow, .25*self.update_block.mask(state).float())
+    return upsample_convex(flow, .25*self.update_block.mask(state))
 
 def _at_eighth(flow:Tensor, like:Tensor) -> Tensor: # (b, 2, h, w) feature pixels
     return torch.zeros_like(like) if flow is None else F.avg_pool2d(flow, 8)/8
@@ -280,7 +282,7 @@ def _updates(self:RAFT, first:Encoding, precision:str) -> Callable: # (state, ma
 @patch
 def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
     training, predictions = torch.is_grad_enabled(), []
-    pace = EXACT if training else self.pace
+    pace = EXACT if training or every else self.pace
     state, flow = first.state, _at_eighth(start, first.state[:, :2])
     drafts = 0 if pace.precision == 'float32' else max(iters-pace.polish, 0)
     i, step = 0, self._updates(first, pace.precision if drafts else 'float32')

@@ -1,0 +1,61 @@
+"""Run the speed page, slow cells included, and print what its cells show; the committed page stays as it is.
+
+    python tools/bench.py              all of it: about 45 minutes on two cores
+    python tools/bench.py --only step  the cells whose section title holds the word, and those they need
+"""
+import argparse, os, sys, time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbdev.process import extract_directives
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT/'nbs/32_speed.ipynb'
+
+
+def titled(nb):
+    "Each code cell with its number and the section it stands in."
+    title = ''
+    for index, cell in enumerate(nb.cells):
+        if cell.cell_type == 'markdown': title = next((line.lstrip('# ') for line in cell.source.splitlines() if line.startswith('#')), title)
+        if cell.cell_type == 'code': yield index, title, cell
+
+
+def is_slow(cell) -> bool: return 'slow' in extract_directives(cell, remove=False)
+
+
+def text_of(output) -> str:
+    "What a terminal can show of an output."
+    if output.output_type == 'stream': return '' if output.name == 'stderr' else output.text
+    return output.get('data', {}).get('text/plain', '') if output.output_type != 'error' else '\n'.join(output.traceback)
+
+
+def plain_tables(cell):
+    "A terminal has no styles: show the table behind the styled one."
+    *lines, last = cell.source.splitlines()
+    if '.style' in last: cell.source = '\n'.join([*lines, f'print(({last}).data.round(4).to_string())'])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', metavar='WORD', default='', help='sections with this word in their title')
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    nb, shown = nbformat.read(PAGE, as_version=4), None
+    client = NotebookClient(nb, timeout=None, kernel_name='python3', extra_arguments=['--log-level=ERROR'], resources={'metadata': {'path': str(PAGE.parent)}})
+    with client.setup_kernel():
+        for index, title, cell in titled(nb):
+            if is_slow(cell) and args.only.lower() not in title.lower(): continue
+            plain_tables(cell)
+            begun = time.time()
+            client.execute_cell(cell, index)
+            text = '\n'.join(filter(None, map(text_of, cell.outputs))).strip()
+            if not is_slow(cell) or not text: continue
+            if title != shown: print(f'\n{title}\n{"-"*len(title)}')
+            shown = title
+            print(f'{text}\n({time.time()-begun:.0f} s)\n', flush=True)
+
+
+if __name__ == '__main__': main()
