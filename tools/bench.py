@@ -34,16 +34,19 @@ def text_of(output) -> str:
 def plain_tables(cell):
     "A terminal has no styles: show the table behind the styled one."
     *lines, last = cell.source.splitlines()
-    if '.style' in last: cell.source = '\n'.join([*lines, f'print(({last}).data.round(4).to_string())'])
+    if '.style' in last: cell.source = '\n'.join([*lines, f'print(({last}).data.to_string(float_format="{{:.4g}}".format))'])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', metavar='WORD', default='', help='sections with this word in their title')
     args = parser.parse_args()
+    nb = nbformat.read(PAGE, as_version=4)
+    if not any(is_slow(cell) and args.only.lower() in title.lower() for _, title, cell in titled(nb)):
+        parser.error(f'no section has {args.only!r} in its title; there are: ' + ', '.join(dict.fromkeys(title for _, title, cell in titled(nb) if is_slow(cell))))
     os.chdir(ROOT)
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    nb, shown = nbformat.read(PAGE, as_version=4), None
+    shown = None
     client = NotebookClient(nb, timeout=None, kernel_name='python3', extra_arguments=['--log-level=ERROR'], resources={'metadata': {'path': str(PAGE.parent)}})
     with client.setup_kernel():
         for index, title, cell in titled(nb):
