@@ -141,6 +141,8 @@ class _Boxes:
         self.tiles = first.reshape(-1, tile**2, first.shape[-1])
         self.features = second.flatten(2).transpose(1, 2).flatten(0, 1)
         self.image = torch.arange(len(self.tiles), device=first.device)//(len(self.tiles)//len(second))
+        size, self.span = (torch.tensor(o[::-1], device=first.device) for o in (self.size, self.box)) # x first
+        self.last, self.most = size-1, size-self.span
         self.origin = torch.full((len(self.tiles), 2), -box-max(self.size), device=first.device)
         self.values = first.new_empty(*self.tiles.shape[:2], self.box[0]*self.box[1])
 
@@ -160,20 +162,18 @@ from fastcore.basics import patch
 
 @patch
 def _needed(self:_Boxes, corner:Tensor, side:int) -> tuple[Tensor, Tensor]: # (tiles, places, 2) twice: first and last pixel
-    last = torch.tensor(self.size[::-1], device=corner.device) - 1
-    return tuple(torch.minimum(o.clamp(min=0), last) for o in (corner, corner+side-1))
+    return tuple(torch.minimum(o.clamp(min=0), self.last) for o in (corner, corner+side-1))
 
 @patch
 def _lost(self:_Boxes, low:Tensor, high:Tensor) -> Tensor: # (tiles, places) bool
     start = self.origin[:, None]
-    return ((low < start) | (high >= start + torch.tensor(self.box[::-1], device=low.device))).any(-1)
+    return ((low < start) | (high >= start+self.span)).any(-1)
 
 @patch
 def _move(self:_Boxes, stale:Tensor, low:Tensor, high:Tensor):
     (kh, kw), (h, w) = self.box, self.size
     middle = (low[stale].amin(1) + high[stale].amax(1) + 1)//2
-    most = torch.tensor([w-kw, h-kh], device=low.device)
-    self.origin[stale] = torch.minimum((middle - torch.tensor([kw//2, kh//2], device=low.device)).clamp(min=0), most)
+    self.origin[stale] = torch.minimum((middle - self.span//2).clamp(min=0), self.most)
     rows, columns = (torch.arange(n, device=low.device) for n in (kh, kw))
     for some in stale.split(64):
         x, y = (self.origin[some][:, i, None] + steps for i, steps in enumerate((columns, rows)))
