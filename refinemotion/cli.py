@@ -284,7 +284,7 @@ def run_flow(
     start:int=0, # first frame
     stop:int=None, # the frame after the last
     stride:count=1, # take every so many frames
-    pace:pace_name='exact', # fast: half precision and no more iterations than are needed
+    pace:pace_name='exact', # fast: half precision, where the processor has it, and no more iterations than are needed
     device:str=None, # cpu, cuda, cuda:1, …; without it, a GPU where there is one
     overwrite:bool=False # replace what is there
 ):
@@ -349,7 +349,7 @@ def run_track(
     start:int=0, # first frame
     stop:int=None, # the frame after the last
     stride:count=1, # take every so many frames
-    pace:pace_name='exact', # fast: half precision and no more iterations than are needed
+    pace:pace_name='exact', # fast: half precision, where the processor has it, and no more iterations than are needed
     device:str=None, # cpu, cuda, cuda:1, …; without it, a GPU where there is one
     overwrite:bool=False # replace what is there
 ):
@@ -395,7 +395,7 @@ def run_refine(
     start:int=0, # first frame
     stop:int=None, # the frame after the last
     stride:count=1, # take every so many frames
-    pace:pace_name='exact', # fast: labels, training and comparison in half precision, labels with no more iterations than are needed
+    pace:pace_name='exact', # fast: half precision, where the processor has it, and labels with no more iterations than are needed
     device:str=None, # cpu, cuda, cuda:1, …; without it, a GPU where there is one
     seed:int=0 # draws the batches
 ):

@@ -27,7 +27,7 @@ from .core import InputError, LabelError, OutputError, StoreError, atomic_path, 
 from .video import Video, need_frames
 from .show import (draw_tracks, flow_radius, flow_to_rgb, html_figure, html_video, mask_overlay, palette,
     show_frames, side_by_side, style)
-from .models import EXACT, FlowModel, Pace, chain_tracks, load_model, save_model, weights_hash
+from .models import EXACT, FlowModel, as_pace, chain_tracks, load_model, save_model, weights_hash
 from .label import Labels, label_video
 from .filter import PAPER, filter_labels
 from .sample import LabelSampler
@@ -280,7 +280,7 @@ def _version() -> str:
 
 def _describe(video:Video, model:FlowModel, iters:int, check:dict, augment:Augment, recipe:Recipe) -> dict:
     return dict(refinemotion=_version(), source=video.name, size=list(video.size), model=model.arch, start=weights_hash(model),
-        iters=iters, pace=asdict(model.pace), filter=check, augment=asdict(augment), recipe=asdict(recipe))
+        iters=iters, pace=model.pace.story, filter=check, augment=asdict(augment), recipe=asdict(recipe))
 
 def _open(video, size) -> Video:
     video = video if isinstance(video, Video) else Video(video)
@@ -292,7 +292,7 @@ def _teacher(model, weights, device, pace) -> FlowModel:
     if weights or device: raise InputError('the model is loaded already; leave out weights and device')
     if not hasattr(model, 'arch'): raise InputError(f'{type(model).__name__} has no name to save it under; make it with load_model or make_model')
     teacher = deepcopy(model).eval()
-    if pace: teacher.pace = pace
+    if pace: teacher.pace = as_pace(pace)
     return teacher
 
 def _check_input(video:Video, recipe:Recipe):
@@ -343,7 +343,7 @@ def refine(
     color:float=None, # of `color_mask`; None: no colour check
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=Recipe(), # how it is trained
-    pace:Pace=None, # how fast and how exact labels and comparison are; None: the model's own, `EXACT` unless told otherwise
+    pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own
     device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
     resume:bool=False, # go on with an unfinished run?
     overwrite:bool=False, # replace what is in `out`?
