@@ -61,6 +61,16 @@ def _split(
     whole = at.floor()
     return home//size + whole.long(), at - whole
 
+def _addresses(
+    box:tuple, # (kh, kw)
+    corner:Tensor, # (n, 2) where the window begins, pixels of the box, x first
+    side:int # of the window
+) -> Tensor: # (n, side²), columns first; clamped to the box
+    "Where the pixels of a window stand in a flattened box."
+    steps = torch.arange(side, device=corner.device)
+    x, y = ((corner[:, i, None]+steps).clamp(0, box[1-i]-1) for i in (0, 1))
+    return (x[:, :, None] + (y*box[1])[:, None]).flatten(1)
+
 def _read(
     take:Callable, # index (n, k) to values (n, k), from the match of each place with a box of the other frame (n, kh·kw)
     box:tuple, # (kh, kw)
@@ -68,9 +78,7 @@ def _read(
     side:int # of the window
 ) -> Tensor: # (n, side, side), columns first; beyond the box the values mean nothing
     "Cut a window of whole pixels out of each place's box."
-    steps = torch.arange(side, device=corner.device)
-    x, y = ((corner[:, i, None]+steps).clamp(0, box[1-i]-1) for i in (0, 1))
-    return take((x[:, :, None] + (y*box[1])[:, None]).flatten(1)).view(-1, side, side)
+    return take(_addresses(box, corner, side)).view(-1, side, side)
 
 def _blend(
     windows:Tensor, # (n, side, side), columns first
@@ -185,10 +193,8 @@ def _fetch(self:_Boxes, windows:Tensor, strays:Tensor, corner:Tensor):
     side, (h, w) = windows.shape[1], self.size
     first, places = self.tiles.flatten(0, 1), self.tiles.shape[1]
     for some in strays.split(512):
-        steps = torch.arange(side, device=corner.device)
-        x, y = ((corner[some, i, None]+steps).clamp(0, self.size[1-i]-1) for i in (0, 1))
-        place = (self.image[some//places]*h*w)[:, None, None] + x[:, :, None] + (y*w)[:, None]
-        windows[some] = (self.features[place.flatten(1)] @ first[some, :, None]).view(-1, side, side)
+        place = (self.image[some//places]*h*w)[:, None] + _addresses(self.size, corner[some], side)
+        windows[some] = (self.features[place] @ first[some, :, None]).view(-1, side, side)
 
 # %% ../nbs/06_correlation.ipynb #d3782edd
 def _order(h:int, w:int, tile:int, device) -> tuple[Tensor, Tensor, Tensor]: # home (n, 2), which place (n), and where each place went (h·w)

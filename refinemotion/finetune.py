@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -28,9 +29,9 @@ def sequence_loss(
     gamma:float=.85 # weight of a prediction relative to the next
 ) -> Tensor: # scalar, pixels
     "L1 distance to the labels over kept pixels, later predictions weighing more."
-    label, n = torch.where(keep[:, None], flow, 0), len(predictions)
-    count = keep.sum().clamp(min=1)
-    distances = [torch.where(keep, (p-label).abs().sum(1), 0).sum()/count for p in predictions]
+    share = keep[:, None].to(flow.dtype)/keep.sum().clamp(min=1)
+    label, n = torch.where(keep[:, None], flow, 0)*share, len(predictions)
+    distances = [F.l1_loss(p*share, label, reduction='sum') for p in predictions]
     return sum(gamma**(n-1-i)*distance for i, distance in enumerate(distances))
 
 # %% ../nbs/12_finetune.ipynb #fe4b36c5
@@ -48,6 +49,7 @@ class Recipe:
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
+    both:bool=False # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 

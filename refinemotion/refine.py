@@ -311,7 +311,7 @@ def _label(video:Video, teacher:FlowModel, shop:Workshop, iters:int, progress:bo
 def _teach(teacher:FlowModel, labels:Labels, train:list[int], augment:Augment, recipe:Recipe, shop:Workshop, progress:bool):
     labels.check(teacher)
     student = deepcopy(teacher)
-    sampler = LabelSampler(labels, recipe.batch, recipe.crop, recipe.seed, train, augment)
+    sampler = LabelSampler(labels, recipe.batch, recipe.crop, recipe.seed, train, augment, recipe.both)
     losses = finetune(student, sampler, recipe, shop.folder/'training.pt', resume=not shop.fresh, progress=progress)
     return student, losses
 

@@ -48,9 +48,11 @@ class LabelSampler:
         crop:tuple=None, # (h, w) pixels, cut down to the frame where it is larger; None takes whole frames
         seed:int=0, # same seed, same batches
         pairs=None, # numbers of the pairs to draw from; None takes all
-        augment:Callable=None # (Batch, torch.Generator) -> Batch
+        augment:Callable=None, # (Batch, torch.Generator) -> Batch
+        both:bool=False # items come in twos, there and back: the second half of a batch is the first half turned round
     ):
-        self.labels, self.batch, self.seed, self.augment = labels, batch, seed, augment
+        if both and batch % 2: raise InputError(f'batch is {batch}; with both directions it must be even')
+        self.labels, self.batch, self.seed, self.augment, self.both = labels, batch, seed, augment, both
         self.pairs = _check_pairs(range(len(labels)) if pairs is None else pairs, len(labels))
         self.counts = torch.tensor([[int(mask.sum()) for mask in labels.keep(i)] for i in self.pairs]).view(-1, 2)
         if not self.counts.sum(): raise LabelError(f'none of the {len(self.pairs)} pairs has a kept label; loosen the filter')
@@ -109,7 +111,7 @@ def draw(self:LabelSampler,
 ) -> list[tuple[Place, tuple]]: # for each item a label, and the rows and columns to cut out
     "Choose the items of a step."
     g = seed_generator(self.seed, 'sample', step)
-    numbers = torch.randint(len(self), (self.batch,), generator=g).tolist()
+    numbers = torch.randint(len(self), (self.batch//(1+self.both),), generator=g).tolist()
     places = [self.locate(n) for n in numbers]
     return [(place, crop_around(place.y, place.x, self.size, self.crop, g)) for place in places]
 
@@ -118,17 +120,19 @@ def draw(self:LabelSampler,
 def read(self:LabelSampler,
     place:Place, # which label
     window:tuple # rows and columns to cut out
-) -> tuple: # a, b (3, h, w), flow (2, h, w), keep (h, w)
-    "One item of a batch."
+) -> list[tuple]: # a, b (3, h, w), flow (2, h, w), keep (h, w): the label's direction, then the other
+    "The crop round a label, both ways."
     cut = lambda x: torch.as_tensor(x)[(..., *window)]
-    a, b = (cut(self.labels.frame(place.pair + later)).float() for later in (place.back, not place.back))
-    flow, keep = (cut(pair[place.back]) for pair in (self.labels.flow(place.pair), self.labels.keep(place.pair)))
-    return a, b, flow.float().masked_fill(~keep, 0), keep.clone()
+    frames = [cut(self.labels.frame(place.pair + later)).float() for later in (0, 1)]
+    flows, keeps = ([cut(o) for o in pair] for pair in (self.labels.flow(place.pair), self.labels.keep(place.pair)))
+    ways = [(frames[back], frames[not back], flows[back].float().masked_fill(~keeps[back], 0), keeps[back].clone()) for back in (0, 1)]
+    return ways[::-1] if place.back else ways
 
 @patch
 def __call__(self:LabelSampler,
     step:int # which step of the training
 ) -> Batch:
     "The batch of a step."
-    batch = Batch(*map(torch.stack, zip(*(self.read(*item) for item in self.draw(step)))))
-    return self.augment(batch, seed_generator(self.seed, 'augment', step)) if self.augment else batch
+    ways = [Batch(*map(torch.stack, zip(*items))) for items in zip(*(self.read(*item) for item in self.draw(step)))][:1+self.both]
+    if self.augment: ways = [self.augment(way, seed_generator(self.seed, 'augment', step)) for way in ways]
+    return Batch(*map(torch.cat, zip(*ways)))
