@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'pixel_grid',
            'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow', 'resize_xy', 'Pad', 'to_frames',
-           'seed_generator', 'pick_device', 'atomic_path', 'write_json', 'ahead', 'later', 'package_data',
-           'shared_data']
+           'seed_generator', 'pick_device', 'to_device', 'full_float32', 'atomic_path', 'write_json', 'ahead', 'later',
+           'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -187,6 +187,23 @@ def pick_device(
     except (RuntimeError, AssertionError, NotImplementedError):
         have = ['cpu'] + [f'cuda:{i}' for i in range(torch.cuda.device_count())]
         raise DeviceError(f'device {str(name)!r} is not there; this machine has {", ".join(have)}') from None
+
+# %% ../nbs/00_core.ipynb #cf6d7ece
+def to_device(
+    x:Tensor,
+    device # where to
+) -> Tensor:
+    "Move a tensor; to a GPU through pinned memory, without waiting."
+    to_gpu = torch.device(device).type == 'cuda' and x.device.type == 'cpu'
+    return x.pin_memory().to(device, non_blocking=True) if to_gpu else x.to(device)
+
+@contextmanager
+def full_float32():
+    "Float32 convolutions are float32 inside the block, on a GPU too."
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try: yield
+    finally: torch.backends.cudnn.allow_tf32 = before
 
 # %% ../nbs/00_core.ipynb #4e6dcfe5
 @contextmanager

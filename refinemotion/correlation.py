@@ -21,8 +21,9 @@ def all_pairs(
     second:Tensor # (b, c, h, w) features of frame t+1
 ) -> Tensor: # (b, h·w, h·w): how alike is each place of the first to each of the second
     "Correlation of every place with every place, divided by √c; always in full precision."
+    dtype = torch.promote_types(first.dtype, torch.float32)
     with torch.autocast(first.device.type, enabled=False):
-        return first.float().flatten(2).transpose(1, 2) @ second.float().flatten(2) / first.shape[1]**.5
+        return first.to(dtype).flatten(2).transpose(1, 2) @ second.to(dtype).flatten(2) / first.shape[1]**.5
 
 def pyramid(
     volume:Tensor, # (b, h·w, h·w)
@@ -197,12 +198,13 @@ def _fetch(self:_Boxes, windows:Tensor, strays:Tensor, corner:Tensor):
         windows[some] = (self.features[place] @ first[some, :, None]).view(-1, side, side)
 
 # %% ../nbs/06_correlation.ipynb #d3782edd
-def _order(h:int, w:int, tile:int, device) -> tuple[Tensor, Tensor, Tensor]: # home (n, 2), which place (n), and where each place went (h·w)
+def _order(h:int, w:int, tile:int, device) -> tuple: # home (n, 2), index of the places (n), index that undoes it (h·w)
     "Places tile by tile; those that fill up the last tiles repeat the rim."
     H, W = (-(-n//tile)*tile for n in (h, w))
     index = torch.arange(H*W, device=device).view(H, W)
     in_tiles = index.view(H//tile, tile, W//tile, tile).transpose(1, 2).flatten()
     x, y = (in_tiles % W).clamp(max=w-1), (in_tiles//W).clamp(max=h-1)
+    if tile == 1: return torch.stack([x, y], 1), slice(None), slice(None)
     back = torch.empty_like(in_tiles).scatter(0, in_tiles, index.flatten()).view(H, W)[:h, :w].flatten()
     return torch.stack([x, y], 1), y*w + x, back
 

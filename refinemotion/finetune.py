@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, RefineError, StoreError, ahead, atomic_path
+from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, to_device
 from .models import FlowModel, weights_hash
 from .sample import Batch
 
@@ -91,6 +91,7 @@ def _autocast(model:nn.Module, precision:str):
     if precision == 'float32': return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype=getattr(torch, precision))
 
+@full_float32()
 def train_step(
     model:FlowModel, # changed in place
     batch:Batch, # frames, labels and mask
@@ -98,7 +99,7 @@ def train_step(
     recipe:Recipe
 ) -> float: # loss, pixels
     "One step down the masked sequence loss."
-    a, b, flow, keep = (x.to(next(model.parameters()).device) for x in batch)
+    a, b, flow, keep = (to_device(x, next(model.parameters()).device) for x in batch)
     how = dict(tail=recipe.tail) if recipe.tail else {}
     with _autocast(model, recipe.precision): predictions = model.predictions(a, b, recipe.iters, **how)
     loss = sequence_loss(predictions, flow, keep, recipe.gamma)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .core import (InputError, Pad, WeightsError, atomic_path, inside, package_data,
-    pick_device, sample, to_frames, warp)
+    pick_device, sample, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class FlowModel(TrackModel):
 def _as_input(x:Tensor, model:nn.Module) -> Tensor:
     if x.ndim != 4 or x.shape[1] != 3: raise InputError(f'frames have shape {tuple(x.shape)}; expected (b, 3, h, w)')
     if min(x.shape[-2:]) < 16: raise InputError(f'frames are {x.shape[-2]}×{x.shape[-1]}; at least 16 pixels a side are needed')
-    return x.to(next(model.parameters(), x).device).float()
+    return to_device(x, next(model.parameters(), x).device).float()
 
 @patch
 def _iters(self:FlowModel, iters):

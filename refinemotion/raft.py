@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .core import full_float32
 from .correlation import Matches
 from .models import EXACT, FlowModel, WeightCard, register_model
 
@@ -216,7 +217,7 @@ def upsample_convex(
     "Eight times larger, each fine pixel a convex combination of nine coarse ones; always in full precision."
     b, _, h, w = flow.shape
     with torch.autocast(flow.device.type, enabled=False):
-        weights = mask.float().permute(0, 2, 3, 1).reshape(b*h*w, 9, 64).softmax(1)
+        weights = mask.to(flow.dtype).permute(0, 2, 3, 1).reshape(b*h*w, 9, 64).softmax(1)
         near = F.unfold(8*flow, 3, padding=1).transpose(1, 2).reshape(b*h*w, 2, 9)
         fine = near @ weights
     return fine.view(b, h, w, 2, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(b, 2, 8*h, 8*w)
@@ -244,11 +245,13 @@ class RAFT(FlowModel):
         else: self.update_block = UpdateBlock(MotionEncoder(windows, (256, 192), (128, 64), 128), ConvGRU(128, 256, True), FlowHead(128, 256),
             nn.Sequential(nn.Conv2d(128, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 576, 1)))
 
+    @full_float32()
     def encode(self, frames):
         frames = 2*(frames/255) - 1
         with self._hurried(): features, known = self._look(self.fnet, frames), self._look(self.cnet, frames)
         return Encoding(features.float(), *self._known(known))
 
+    @full_float32()
     def encode_pair(self, first, second):
         n, there_and_back = len(first), torch.equal(second, first.roll(len(first)//2, 0))
         frames = 2*((first if there_and_back else torch.cat([first, second]))/255) - 1
@@ -265,6 +268,7 @@ class RAFT(FlowModel):
         state, context = known.float().split([self.hidden, self.cnet.conv2.out_channels-self.hidden], 1)
         return torch.tanh(state), F.relu(context)
 
+    @full_float32()
     def match(self, first, second, iters, every=False, start=None, tail=0):
         matches = Matches(first.features, second.features, self.radius, budget=self.pace.budget)
         return self._refine(first, matches, iters, every, start, tail)
