@@ -199,11 +199,15 @@ def to_device(
 
 @contextmanager
 def full_float32():
-    "Float32 convolutions are float32 inside the block, on a GPU too."
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    "Float32 convolutions and products are float32 inside the block, on a GPU too."
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    newer = hasattr(convolutions, 'conv') # torch 2.9 has a finer switch, and lets nobody mix the two
+    places, name, strict = ((convolutions.conv, products), 'fp32_precision', 'ieee') if newer else ((convolutions, products), 'allow_tf32', False)
+    before = [getattr(place, name) for place in places]
+    for place in places: setattr(place, name, strict)
     try: yield
-    finally: torch.backends.cudnn.allow_tf32 = before
+    finally:
+        for place, value in zip(places, before): setattr(place, name, value)
 
 # %% ../nbs/00_core.ipynb #4e6dcfe5
 @contextmanager

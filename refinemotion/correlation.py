@@ -6,7 +6,6 @@
 __all__ = ['TILE', 'BOX', 'all_pairs', 'pyramid', 'look_up', 'Matches']
 
 # %% ../nbs/06_correlation.ipynb #5ba51ad0
-from functools import partial
 from typing import Callable
 
 import torch
@@ -72,26 +71,22 @@ def _addresses(
     x, y = ((corner[:, i, None]+steps).clamp(0, box[1-i]-1) for i in (0, 1))
     return (x[:, :, None] + (y*box[1])[:, None]).flatten(1)
 
-def _read(
-    take:Callable, # index (n, k) to values (n, k), from the match of each place with a box of the other frame (n, kh·kw)
-    box:tuple, # (kh, kw)
-    corner:Tensor, # (n, 2) where the window begins, pixels of the box, x first
-    side:int # of the window
-) -> Tensor: # (n, side, side), columns first; beyond the box the values mean nothing
-    "Cut a window of whole pixels out of each place's box."
-    return take(_addresses(box, corner, side)).view(-1, side, side)
-
-def _blend(
+def _inside(
     windows:Tensor, # (n, side, side), columns first
     corner:Tensor, # (n, 2) where they begin, pixels of the level
-    size:tuple, # (h, w) of the level
-    fraction:Tensor # (n, 2) in 0..1
-) -> Tensor: # (n, (side-1)²)
-    "Interpolate between whole pixels; what lies outside the picture counts as zero."
+    size:tuple # (h, w) of the level
+) -> Tensor: # (n, side, side)
+    "What lies outside the picture counts as zero."
     steps = torch.arange(windows.shape[1], device=windows.device)
     x, y = (corner[:, i, None]+steps for i in (0, 1))
     exist_x, exist_y = ((o >= 0) & (o < n) for o, n in ((x, size[1]), (y, size[0])))
-    windows = windows*exist_x[:, :, None]*exist_y[:, None]
+    return windows*exist_x[:, :, None]*exist_y[:, None]
+
+def _blend(
+    windows:Tensor, # (n, side, side), columns first
+    fraction:Tensor # (n, 2) in 0..1
+) -> Tensor: # (n, (side-1)²)
+    "Interpolate between whole pixels."
     fx, fy = fraction[:, :, None, None].unbind(1)
     windows = torch.lerp(windows[:, :-1], windows[:, 1:], fx)
     return torch.lerp(windows[:, :, :-1], windows[:, :, 1:], fy).flatten(1)
@@ -135,16 +130,36 @@ class _Taker:
     def __call__(self, index:Tensor) -> Tensor: return _Take.apply(self.token, self.shared, index) # (n, k) -> (n, k)
 
 # %% ../nbs/06_correlation.ipynb #15cdce39
-class _Whole:
-    "One level: the match of every place with every place."
+class _Level:
+    "One level: windows of the other frame's matches, those that did not move since the last look as they were."
+    corner = windows = None
+
+    def __call__(self, corner:Tensor, side:int) -> Tensor: # (n, 2) -> (n, side, side)
+        if torch.is_grad_enabled(): return _inside(self._read(corner, side, slice(None)), corner, self.size)
+        if self.corner is None: moved = slice(None)
+        else: moved = (corner != self.corner).any(1).nonzero()[:, 0]
+        fresh = _inside(self._read(corner, side, moved), corner[moved], self.size)
+        if self.corner is None: self.windows = fresh
+        else: self.windows[moved] = fresh
+        self.corner = corner
+        return self.windows
+
+class _Whole(_Level):
+    "The match of every place with every place."
     def __init__(self, first:Tensor, second:Tensor): # (b, n, c), (b, c, h, w)
-        self.size = self.box = tuple(second.shape[-2:])
+        self.size = tuple(second.shape[-2:])
         self.take = _Taker((first @ second.flatten(2)).flatten(0, 1))
 
-    def __call__(self, corner:Tensor, side:int) -> Tensor: return _read(self.take, self.box, corner, side)
+    def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
+        index = _addresses(self.size, corner[moved], side)
+        found = self.take(index) if isinstance(moved, slice) else _of_rows(self.take.shared.values, moved, index)
+        return found.view(-1, side, side)
 
-class _Boxes:
-    "One level: the match of every tile with a box that follows it."
+def _of_rows(values:Tensor, rows:Tensor, index:Tensor) -> Tensor: # (n, k), (m), (m, j) -> (m, j)
+    return values.view(-1).take(rows[:, None]*values.shape[1] + index)
+
+class _Boxes(_Level):
+    "The match of every tile with a box that follows it."
     def __init__(self, first:Tensor, second:Tensor, tile:int, box:int): # (b, n, c), (b, c, h, w)
         self.size, self.box = tuple(second.shape[-2:]), tuple(min(box, n) for n in second.shape[-2:])
         self.tiles = first.reshape(-1, tile**2, first.shape[-1])
@@ -155,15 +170,18 @@ class _Boxes:
         self.origin = torch.full((len(self.tiles), 2), -box-max(self.size), device=first.device)
         self.values = first.new_empty(*self.tiles.shape[:2], self.box[0]*self.box[1])
 
-    def __call__(self, corner:Tensor, side:int) -> Tensor: # (n, 2)
+    def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         corner = corner.view(*self.tiles.shape[:2], 2)
         low, high = self._needed(corner, side)
         lost = self._lost(low, high)
         if lost.any():
             self._move(lost.any(1).nonzero()[:, 0], low, high)
             lost = self._lost(low, high)
-        windows = _read(partial(self.values.flatten(0, 1).gather, 1), self.box, (corner-self.origin[:, None]).flatten(0, 1), side)
-        if lost.any(): self._fetch(windows, lost.flatten().nonzero()[:, 0], corner.flatten(0, 1))
+        rows = torch.arange(lost.numel(), device=corner.device)[moved]
+        index = _addresses(self.box, (corner-self.origin[:, None]).flatten(0, 1)[moved], side)
+        windows = _of_rows(self.values.flatten(0, 1), rows, index).view(-1, side, side)
+        strays = lost.flatten()[moved].nonzero()[:, 0]
+        if len(strays): self._fetch(windows, strays, rows[strays], corner.flatten(0, 1))
         return windows
 
 # %% ../nbs/06_correlation.ipynb #7d1580f3
@@ -190,12 +208,12 @@ def _move(self:_Boxes, stale:Tensor, low:Tensor, high:Tensor):
         self.values[some] = self.tiles[some] @ self.features[place.flatten(1)].transpose(1, 2)
 
 @patch
-def _fetch(self:_Boxes, windows:Tensor, strays:Tensor, corner:Tensor):
+def _fetch(self:_Boxes, windows:Tensor, strays:Tensor, rows:Tensor, corner:Tensor):
     side, (h, w) = windows.shape[1], self.size
     first, places = self.tiles.flatten(0, 1), self.tiles.shape[1]
-    for some in strays.split(512):
-        place = (self.image[some//places]*h*w)[:, None] + _addresses(self.size, corner[some], side)
-        windows[some] = (self.features[place] @ first[some, :, None]).view(-1, side, side)
+    for some, row in zip(strays.split(512), rows.split(512)):
+        place = (self.image[row//places]*h*w)[:, None] + _addresses(self.size, corner[row], side)
+        windows[some] = (self.features[place] @ first[row, :, None]).view(-1, side, side)
 
 # %% ../nbs/06_correlation.ipynb #d3782edd
 def _order(h:int, w:int, tile:int, device) -> tuple: # home (n, 2), index of the places (n), index that undoes it (h·w)
@@ -210,7 +228,7 @@ def _order(h:int, w:int, tile:int, device) -> tuple: # home (n, 2), index of the
 
 def _window(level, whole:Tensor, fraction:Tensor, radius:int) -> Tensor: # (n, (2r+1)²)
     corner = whole - radius
-    return _blend(level(corner, 2*radius+2), corner, level.size, fraction)
+    return _blend(level(corner, 2*radius+2), fraction)
 
 TILE, BOX = 8, 24 # places a tile is wide; places of the other frame that a box is wide
 

@@ -153,8 +153,10 @@ def finetune(
     return losses
 
 def _batches(model:nn.Module, sampler:Callable, steps:range) -> Iterator[Batch]:
-    drawn = map(sampler, steps)
-    return drawn if next(model.parameters()).device.type == 'cpu' else ahead(drawn)
+    device = next(model.parameters()).device.type
+    if device == 'cpu': return map(sampler, steps)
+    pin = Tensor.pin_memory if device == 'cuda' else lambda part: part
+    return ahead(Batch(*map(pin, sampler(step))) for step in steps)
 
 def _plain(recipe:Recipe) -> dict:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
