@@ -15,7 +15,7 @@ help:  ## this list
 demo: $(READY)  ## refine the embedded weights on the embedded clip, print the error before and after
 	@$(BIN)/refinemotion demo
 
-bench: $(READY)  ## the plain way and ours side by side: speed, memory, price (about 45 minutes; ONLY=step takes one section)
+bench: $(READY)  ## the plain way and ours side by side: speed, memory, price (an hour, and once an hour more for the paper's budget; ONLY=step takes one section)
 	@$(BIN)/python tools/bench.py --only '$(ONLY)'
 
 test: $(READY)  ## modules in step with the notebooks, then every test

@@ -1,6 +1,6 @@
 """Run the speed page, slow cells included, and print what its cells show; the committed page stays as it is.
 
-    python tools/bench.py              all of it: about 45 minutes on two cores
+    python tools/bench.py              all of it: about an hour on two cores, and the first time an hour more for the paper's budget
     python tools/bench.py --only step  the cells whose section title holds the word, and those they need
 """
 import argparse, os, sys, time
