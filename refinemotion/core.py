@@ -134,11 +134,13 @@ class Pad:
         h:int, # rows
         w:int, # columns
         multiple:int=8, # sides must divide by this
-        least:int=128 # and be at least this long
+        least:int=128, # and be at least this long
+        place:str='centre' # where extra rows go: 'centre' shares them, 'bottom' puts all below; columns are always shared
     ):
+        if place not in ('centre', 'bottom'): raise InputError(f'place is {place!r}; expected centre or bottom')
         self.size = (h, w)
         extra = [max(-(-side//multiple)*multiple, least) - side for side in (h, w)]
-        top, left = (e//2 for e in extra)
+        top, left = extra[0]//2*(place == 'centre'), extra[1]//2
         self.pads = (left, extra[1]-left, top, extra[0]-top)
 
     def pad(self,

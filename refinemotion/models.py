@@ -68,6 +68,7 @@ class FlowModel(TrackModel):
     multiple:int = 8 # sides must divide by this
     least:int = 128 # and be at least this long
     iters:int = 12 # iterations when nobody says
+    padding:str = 'centre' # where extra rows go, see `Pad`
     pace:Pace = EXACT # how inference may hurry
 
     def encode(self,
@@ -113,7 +114,7 @@ def _iters(self:FlowModel, iters):
     return self.iters if iters is None else iters
 
 @patch
-def _pad(self:FlowModel, x:Tensor): return Pad(*x.shape[-2:], self.multiple, self.least)
+def _pad(self:FlowModel, x:Tensor): return Pad(*x.shape[-2:], self.multiple, self.least, self.padding)
 
 @patch
 def predictions(self:FlowModel,
