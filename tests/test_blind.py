@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import refinemotion.refine
-from refinemotion import datasets, evaluate, scenes
+from refinemotion import datasets, evaluate, scenes, trials
 from refinemotion.filter import filter_labels
 from refinemotion.finetune import Recipe, finetune
 from refinemotion.label import label_video
 from refinemotion.models import make_model, weights_hash
 from refinemotion.refine import refine, split_pairs
 from refinemotion.sample import LabelSampler
+from refinemotion.video import Video
 
 RECIPE = Recipe(steps=2, batch=2, crop=(64, 64), iters=2)
 
@@ -52,7 +53,8 @@ def test_rejected_labels_teach_nothing(model, frames, tmp_path):
 def test_refinement_is_blind(model, frames, tmp_path, monkeypatch):
     "No measure of truth is called, and no held-out pair is drawn."
     def forbidden(*args, **kwargs): raise AssertionError('ground truth in the loop')
-    for module, names in ((evaluate, ('epe', 'end_point_error', 'tapvid_metrics', 'sparse_errors')), (scenes, ('load_clip', 'solve', 'follow')), (datasets, ('tapvid_davis',))):
+    for module, names in ((evaluate, ('epe', 'end_point_error', 'flow_metrics', 'tapvid_metrics', 'sparse_errors', 'pck', 'ate', 'evaluate')),
+            (scenes, ('load_clip', 'solve', 'follow')), (datasets, ('tapvid_davis', 'open_dataset'))):
         for name in names: monkeypatch.setattr(module, name, forbidden)
     drawn, draw = set(), LabelSampler.draw
     def record(self, step):
@@ -73,3 +75,16 @@ def test_a_stop_while_moving_the_result_loses_nothing(model, frames, tmp_path, m
     monkeypatch.setattr(refinemotion.refine, '_take', lambda *parts: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt): refine(frames[:3], model, out=out, overwrite=True, **quick)
     assert not (out/'config.json').exists() and (tmp_path/'out.partial'/'model.safetensors').exists()
+
+
+def test_a_trial_shows_refinement_the_frames_alone(model, frames, tmp_path, monkeypatch):
+    "A video of a set brings its truth along; what refine is given has none."
+    shown = []
+    def record(video, *args, **how):
+        shown.append(video)
+        return refine(video, *args, **how)
+    monkeypatch.setattr(trials, 'refine', record)
+    points = datasets.PointVideo('scene', Video(frames), torch.zeros(1, len(frames), 2), torch.ones(1, len(frames)).bool())
+    scene = datasets.Dataset('scenes', 'tapvid', ['scene'], {'scene': points}.get)
+    trials.trial(model, scene, tmp_path/'trial', settings=['native-1'], iters=1, alpha=9, beta=99, recipe=RECIPE, progress=False)
+    assert [type(o) for o in shown] == [Video] and not hasattr(shown[0], 'xy')

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from refinemotion.cli import main
 from refinemotion.models import make_model, save_model
 from refinemotion.scenes import make_scene
-from refinemotion.video import write_image
+from refinemotion.video import write_flow, write_image
 
 STEPS, PAIRS = 60, 23
 
@@ -29,10 +29,13 @@ def words(desk, out, *more):
             *f'--steps {STEPS} --crop 64x64 --alpha 9 --beta 99 --device cpu --seed 3'.split(), *more]
 
 
-def start(desk, out, *more):
-    "A small run as a process of its own."
+def run(words):
+    "The command as a process of its own."
     code = 'import sys, torch; torch.set_num_threads(1); from refinemotion.cli import main; sys.exit(main())'
-    return subprocess.Popen([sys.executable, '-c', code, *words(desk, out, *more)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-c', code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start(desk, out, *more): return run(words(desk, out, *more))
 
 
 def finish(process):
@@ -87,3 +90,22 @@ def test_killed_while_training(desk, unbroken):
     assert not out.exists() and 0 < len(torch.load(checkpoint, weights_only=True)['losses']) < STEPS
     finish(start(desk, out, '--resume'))
     assert same(weights(out), unbroken) and not checkpoint.exists()
+
+
+def write_scene(training, name, seed):
+    scene = make_scene(64, 96, 4, seed=seed)
+    for i, frame in enumerate(scene.frames, 1): write_image(training/f'final/{name}/frame_{i:04d}.png', frame)
+    for i, flow in enumerate(scene.fwd, 1): write_flow(training/f'flow/{name}/frame_{i:04d}.flo', flow)
+
+
+def test_killed_trial_goes_on_at_the_video_where_it_stopped(tmp_path):
+    "The video that was done is not done again, and the tables are those of a trial that was not killed."
+    for seed, name in enumerate(('first', 'second')): write_scene(tmp_path/'sintel/training', name, seed)
+    trial = lambda out: run(f'evaluate sintel --root {tmp_path} --settings native-2 --refine --steps 1 --device cpu --out {tmp_path/out}.csv'.split())
+    finish(trial('whole'))
+    kill_when(trial('killed'), (tmp_path/'killed/second.partial/labels').is_dir)
+    model = tmp_path/'killed/first/model.safetensors'
+    made = model.stat().st_mtime_ns
+    finish(trial('killed'))
+    assert model.stat().st_mtime_ns == made
+    for table in ('', '_before', '_after'): assert (tmp_path/f'killed{table}.csv').read_text() == (tmp_path/f'whole{table}.csv').read_text()
