@@ -150,7 +150,8 @@ def main(
     if not options: return parser.print_help() or 0
     try: return answer(**options)
     except KeyboardInterrupt:
-        return complain('stopped' + ('; the same command with --resume goes on from here' if 'resume' in options else ''), 130)
+        again = 'with --resume ' if 'resume' in options else '' if options.get('out') and 'dataset' in options else None
+        return complain('stopped' if again is None else f'stopped; the same command {again}goes on from here', 130)
 
 # %% ../nbs/15_cli.ipynb #0f266beb
 def lay_out(
@@ -417,9 +418,9 @@ def run_datasets(
     from fnmatch import fnmatch
     from refinemotion.archives import CARDS
     from refinemotion.core import InputError
-    rows = [(name, 'yes' if card.urls else 'no', card.size, card.licence, card.home) for name, card in CARDS.items() if fnmatch(name, pattern)]
+    rows = [(name, ', '.join(card.serves or (name,)), 'yes' if card.urls else 'no', card.size, card.licence, card.home) for name, card in CARDS.items() if fnmatch(name, pattern)]
     if not rows: raise InputError(f'no set fits {pattern!r}; there are {", ".join(CARDS)}')
-    print(lay_out(rows, 'set', 'download', 'size', 'licence', 'from'))
+    print(lay_out(rows, 'set', 'for evaluate', 'download', 'size', 'licence', 'from'))
 
 @command
 def run_download(
@@ -433,17 +434,13 @@ def run_download(
     print(download(name, root, dry, progress=_watched()))
 
 # %% ../nbs/15_cli.ipynb #26c48cb0
-def _tables(out:str) -> dict[str, Path]: # of an evaluation that refines
-    path = Path(out)
-    return {when: path.with_name(f'{path.stem}_{when}.csv') for when in ('before', 'after')} | dict(change=path, models=path.with_suffix(''))
-
 def _check_table(out:str, refine:bool, overwrite:bool):
     from refinemotion.core import OutputError
-    if out is None and refine: raise OutputError('--refine needs --out TABLE.csv, beside which its models are kept')
+    if out is None and refine: raise OutputError('--refine needs --out TABLE.csv; its models are kept in a folder beside that')
     if out is None: return
     if Path(out).suffix != '.csv': raise OutputError(f'{out}: tables are written as NAME.csv; choose such a name')
-    names = [path.name for when, path in _tables(out).items() if when == 'change' or refine and when != 'models']
-    refuse_existing(Path(out).parent, tuple(names), overwrite)
+    refuse_existing(Path(out).parent, (Path(out).name,), overwrite)
+    if refine: refuse_existing(Path(out).with_suffix(''), (), True)
 
 def _print_table(table): print(table.to_string(float_format='{:.3f}'.format, na_rep='-'))
 
@@ -473,17 +470,29 @@ def run_evaluate(
 ):
     "Score a model on each video of a set; with --refine, before and after its refinement."
     from refinemotion.datasets import open_dataset
-    from refinemotion.evaluate import Setting, as_setting, evaluate, summarise, write_table
+    from refinemotion.evaluate import Setting, as_setting, summarise
     from refinemotion.models import PACES, load_model
     _check_table(out, refine, overwrite)
     data, net = open_dataset(dataset, root), load_model(model, weights, device, PACES[pace])
     settings = list(map(as_setting, settings or [Setting()]))
     _say_notes(data.notes)
     if refine: return _refine_each(net, data, out, videos, settings, steps=steps, augment=augment, seed=seed, pace=pace)
-    table = evaluate(net, data, videos, settings, progress=_watched())
+    table = _evaluate_into(out, overwrite, net, data, videos, settings)
+    _say_notes([note for note in table.attrs['notes'] if note not in data.notes])
     _print_videos(table)
     _print_table(summarise(table))
-    if out: write_table(table, out)
+
+def _evaluate_into(out:str, overwrite:bool, *what): # rows wait beside the table until all are there
+    from refinemotion.core import StoreError
+    from refinemotion.evaluate import evaluate, read_table, write_table
+    if not out: return evaluate(*what, progress=_watched())
+    part = Path(out).with_suffix('.partial.csv')
+    if overwrite: part.unlink(missing_ok=True)
+    try: table = evaluate(*what, progress=_watched(), done=read_table(part) if part.exists() else None, on_row=lambda table: write_table(table, part))
+    except StoreError as e: raise StoreError(f'{part}: {e}; to begin afresh, add --overwrite') from None
+    write_table(table, out)
+    part.unlink(missing_ok=True)
+    return table
 
 def _refine_each(net, data, out:str, videos, settings, steps:int, augment:str, seed:int, pace:str):
     from refinemotion import augment as augments
@@ -491,11 +500,12 @@ def _refine_each(net, data, out:str, videos, settings, steps:int, augment:str, s
     from refinemotion.finetune import Recipe
     from refinemotion.models import PACES
     from refinemotion.trials import trial
-    tables, recipe = _tables(out), Recipe(steps=steps, seed=seed, precision=PACES[pace].precision)
-    found = trial(net, data, tables['models'], videos, settings, progress=_watched(), augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace])
-    for when, table in dict(before=found.before, after=found.after, change=found.comparison.change).items(): write_table(table, tables[when])
+    folder, recipe = Path(out).with_suffix(''), Recipe(steps=steps, seed=seed, precision=PACES[pace].precision)
+    found = trial(net, data, folder, videos, settings, progress=_watched(), augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace])
+    _print_table(found.runs)
     _print_comparison(found.comparison)
-    print(f'models: {tables["models"]}')
+    write_table(found.comparison.change, out)
+    print(f'models, reports and the tables before and after: {folder}')
 
 def _print_comparison(comparison):
     _say_notes(comparison.notes)

@@ -77,7 +77,7 @@ OUTLIERS = 1, 3, 5 # pixels
 GROUPS = '', '_matched', '_unmatched', '_reliable', '_s0_10', '_s10_40', '_s40' # see `flow_groups`
 
 def _known_groups(truth:Tensor, *masks) -> dict: # as `flow_groups`, for truth that is finite where it counts
-    valid, *others = [None if mask is None else mask.cpu() for mask in masks]
+    valid, *others = [None if mask is None else torch.as_tensor(mask).cpu().bool() for mask in masks]
     groups = flow_groups(truth, torch.ones(truth.shape[:-3] + truth.shape[-2:], dtype=torch.bool) if valid is None else valid, *others)
     wild = groups[''] & ~truth.isfinite().all(-3)
     if wild.any(): raise InputError(f'the truth is not finite at {wild.sum()} pixels that count as known; pass valid, False where it is unknown')
@@ -95,7 +95,7 @@ class FlowSums:
         reliable:Tensor=None # (…, h, w) bool, see `flow_groups`
     ) -> 'FlowSums': # itself
         "Add one pair, or a batch."
-        flow, truth = (o.detach().cpu().double() for o in (flow, truth))
+        flow, truth = (torch.as_tensor(o).detach().cpu().double() for o in (flow, truth))
         error = end_point_error(flow, truth).nan_to_num(nan=math.inf, posinf=math.inf)
         groups = _known_groups(truth, valid, matched, reliable)
         wrong = {f'over_{k}px': error > k for k in OUTLIERS} | dict(fl_all=(error > 3) & (error > .05*truth.norm(dim=-3)))
@@ -213,6 +213,8 @@ def ate(
 def _onto(xy:Tensor, size:tuple, new:tuple) -> Tensor: # (…, 2) pixels of `new`, inside the picture
     return resize_xy(xy, size, new).clamp(min=0).minimum(xy.new_tensor([new[1]-1, new[0]-1]))
 
+def _never_nan(miss:Tensor) -> Tensor: return miss.masked_fill(miss.isnan(), torch.inf) # no answer is infinitely wrong
+
 def sparse_errors(
     fwd:Tensor, # (t-1, 2, h, w) pixels at the model's size
     xy:Tensor, # (n, t, 2) true positions, pixels
@@ -225,7 +227,7 @@ def sparse_errors(
     where = _onto(xy[:, :-1], size, at).permute(1, 2, 0)[..., None]
     moves = sample(fwd, where)[..., 0].permute(2, 0, 1)
     miss = to_raster(resize_xy(moves, at, size) - xy.diff(dim=1), size)
-    return miss.norm(dim=-1)[visible[:, :-1] & visible[:, 1:]]
+    return _never_nan(miss.norm(dim=-1)[visible[:, :-1] & visible[:, 1:]])
 
 def sparse_epe(
     fwd:Tensor, # (t-1, 2, h, w) pixels at the model's size
@@ -243,6 +245,7 @@ def _chain(fwd:Tensor, bwd:Tensor, queries:Tensor): return chain_tracks(fwd, bwd
 
 def _tracks(track:Callable, queries:Tensor, t:int) -> tuple[Tensor, Tensor]: # xy (n, t, 2) and visible (n, t), on the CPU
     n, (xy, visible) = len(queries), track(queries)
+    if visible.dtype != torch.bool: raise InputError(f'the model answered with visible as {visible.dtype}; expected bool, True where the point is seen')
     if xy.shape == (n, t, 2) and visible.shape == (n, t): return xy.detach().cpu().float(), visible.cpu()
     raise InputError(f'the model answered with xy {tuple(xy.shape)} and visible {tuple(visible.shape)}; '
                      f'expected {(n, t, 2)} and {(n, t)}, as there are {n} queries and {t} frames')
@@ -382,7 +385,7 @@ class _Run:
         clip = SimpleNamespace(xy=xy, size=size)
         track = lambda queries: self.model.track(self.frames[i:i+2], queries, **self.track.keywords)
         answer, _ = _follow(track, clip, self.frames.shape[-2:], torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1))
-        return to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1)
+        return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 
 def _score_tapvid(model:TrackModel, points:PointVideo, setting:Setting, size=None) -> dict:
     run, scores = _Run(model, points, setting), {}
@@ -451,8 +454,8 @@ def _ready(model:TrackModel, padding:str): # as it is meant to be run, and then 
         for part, training in modes.items(): part.training = training
         if before is not None: model.padding = before
 
-def _row(model:TrackModel, dataset:Dataset, name:str, settings:list) -> dict:
-    row, video = {}, dataset[name]
+def _row(model:TrackModel, dataset:Dataset, video, settings:list) -> dict:
+    row, name = {}, video.name
     for setting in settings:
         with _about(name), _ready(model, setting.padding): scores = _SCORES[dataset.kind](model, video, setting, dataset.size)
         row |= scores if len(settings) == 1 else {f'{score}@{setting}': value for score, value in scores.items()}
@@ -481,11 +484,13 @@ def evaluate(
     "The scores of a model on each video of a set."
     names, settings = choose_videos(dataset, videos), _settled(settings, dataset, model)
     story = _story(model, dataset, settings)
-    rows = _resumed(done, story)
+    rows, notes = _resumed(done, story), []
     for name in tqdm([name for name in names if name not in rows], desc=dataset.name, unit='video', disable=not progress):
-        rows[name] = _row(model, dataset, name, settings)
+        video = dataset[name]
+        rows[name] = _row(model, dataset, video, settings)
+        notes += [f'{name}: {note}' for note in video.notes]
         if on_row: on_row(_table(rows, story))
-    return _table({name: rows[name] for name in names}, story)
+    return _table({name: rows[name] for name in names}, story | dict(notes=notes))
 
 # %% ../nbs/13_evaluate.ipynb #988e1697
 STORY = 'dataset', 'model', 'weights', 'pace', 'settings' # where a table comes from: its `attrs`, and columns of the file
@@ -614,13 +619,14 @@ def compare_tables(
     n:int=10_000 # resamples
 ) -> Comparison:
     "Paired change of each score from the first table to the second."
-    for table, which in ((first, 'first'), (second, 'second')): _checked(table, f'the {which} table')
+    for table, which in ((first, 'first'), (second, 'second')):
+        if str(_checked(table, f'the {which} table').attrs.get('dataset')).startswith('change '): raise InputError(f'the {which} table holds changes, not scores; give two tables of evaluate')
     common, scores = ([name for name in one if name in other] for one, other in ((first.index, second.index), (_scores_of(first), _scores_of(second))))
     if not common: raise InputError(f'no video is in both tables; the first has {", ".join(first.index[:3])}, …, the second {", ".join(second.index[:3])}, …')
     if not scores: raise InputError(f'no score is in both tables; the first has {", ".join(_scores_of(first))}, the second {", ".join(_scores_of(second))}')
     before, after = first.loc[common, scores], second.loc[common, scores]
     change, percent = after - before, 100*(after - before)/before.where(before != 0)
-    change.attrs, percent.attrs = {}, {}
+    change.attrs, percent.attrs = dict(dataset=f'change of {first.attrs.get("dataset", "scores")}'), {}
     summary = {score: _paired(score, before[score], after[score], percent[score], seed, n) for score in scores}
     lacking = ([video for video in table.index if video not in common] for table in (first, second))
     return Comparison(change, percent, pd.DataFrame.from_dict(summary, orient='index'), *lacking, _differences(first.loc[common], second.loc[common]))

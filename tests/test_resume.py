@@ -108,4 +108,4 @@ def test_killed_trial_goes_on_at_the_video_where_it_stopped(tmp_path):
     made = model.stat().st_mtime_ns
     finish(trial('killed'))
     assert model.stat().st_mtime_ns == made
-    for table in ('', '_before', '_after'): assert (tmp_path/f'killed{table}.csv').read_text() == (tmp_path/f'whole{table}.csv').read_text()
+    for table in ('', '/before', '/after'): assert (tmp_path/f'killed{table}.csv').read_text() == (tmp_path/f'whole{table}.csv').read_text()
