@@ -44,7 +44,7 @@ class _NotedType:
         self.order = state[1]
 
     def dtype(self) -> np.dtype:
-        if not re.fullmatch(r'[?biufcSU]\d{0,4}', str(self.name)): raise _Refused(f'arrays of type {str(self.name)[:20]!r}')
+        if not re.fullmatch(r'[?biufc]\d{0,2}|[SU]\d{1,9}', str(self.name)): raise _Refused(f'arrays of type {str(self.name)[:20]!r}')
         return np.dtype(self.name).newbyteorder(self.order if self.order in ('<', '>') else '=')
 
 # %% ../nbs/03_archives.ipynb #c274d806
@@ -87,11 +87,18 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) in self.admitted: return self.admitted[module, name]
         raise _Refused(f'{module}.{name}')
 
-def _settle(o):
+def _settled(o, settle:Callable):
     if isinstance(o, _Noted): return o.array() if o.shape != () else o.array()[()]
     if isinstance(o, (_NotedType, _StandIn)): raise _Refused('a type instead of an array')
-    if isinstance(o, dict): return {_settle(key): _settle(value) for key, value in o.items()}
-    return type(o)(map(_settle, o)) if isinstance(o, (list, tuple, set, frozenset)) else o
+    if isinstance(o, dict): return {settle(key): settle(value) for key, value in o.items()}
+    return type(o)(map(settle, o)) if isinstance(o, (list, tuple, set, frozenset)) else o
+
+def _settle(root): # what is named twice is settled once
+    done = {}
+    def settle(o):
+        if id(o) not in done: done[id(o)] = _settled(o, settle)
+        return done[id(o)]
+    return settle(root)
 
 def load_pickle(
     path # a file
@@ -218,7 +225,7 @@ def _ask(url:str, have:int=0, mark:str=''):
     headers = {'User-Agent': 'refinemotion', 'Accept-Encoding': 'identity'} | ({'Range': f'bytes={have}-', 'If-Range': mark} if have and mark else {})
     try: return urlopen(Request(url, headers=headers), timeout=60)
     except HTTPError as e:
-        if e.code == 416 and have: return _ask(url) # nothing is left to send, or what we have is not its beginning
+        if e.code == 416 and have: return None if e.headers.get('Content-Range') == f'bytes */{have}' else _ask(url) # nothing is left to send, or ours is not its beginning
         raise InputError(f'{url}: the server answers {e.code} {e.reason}; see whether the address still holds, or try later') from None
     except (OSError, HTTPException) as e: raise InputError(f'{url}: cannot be reached ({e}); check the connection, then call again') from None
 
@@ -235,10 +242,13 @@ def _copy(answer, part:Path, have:int, bar) -> bool: # to the end?
 
 def _try_once(url:str, part:Path, progress:bool) -> bool: # is it all there?
     note = part.with_name(part.name + '.mark')
-    have, mark = (part.stat().st_size, note.read_text()) if part.exists() and note.exists() else (0, '')
-    with _ask(url, have, mark) as answer:
+    lies = part.stat().st_size if part.exists() else 0
+    have, mark = (lies, note.read_text()) if note.exists() else (0, '')
+    if not (answer := _ask(url, have, mark)): return True
+    with answer:
         have, rest = have if answer.status == 206 else 0, int(answer.headers.get('Content-Length', -1))
-        check_room(part.parent, max(rest, 0), f'the rest of {part.stem}')
+        if have and not answer.headers.get('Content-Range', '').startswith(f'bytes {have}-'): return note.unlink() # another part than we asked for: begin anew
+        check_room(part.parent, have + rest - lies, f'the rest of {part.stem}')
         note.write_text(answer.headers.get('ETag') or answer.headers.get('Last-Modified') or '')
         with tqdm(total=have + rest if rest >= 0 else None, initial=have, unit='B', unit_scale=True, desc=part.stem, disable=not progress) as bar:
             whole = _copy(answer, part, have, bar)
@@ -254,7 +264,8 @@ def fetch(
     if urlsplit(url).scheme not in ('http', 'https'): raise InputError(f'{url}: expected an address that begins with http:// or https://')
     path = Path(path)
     part = path.with_name(path.name + '.part')
-    part.parent.mkdir(parents=True, exist_ok=True)
+    try: part.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise OutputError(f'{part.parent}: the folder cannot be made ({e.strerror}); choose another') from None
     for _ in range(tries):
         if _try_once(url, part, progress): break
     else: raise InputError(f'{url}: the connection was cut {tries} times; {readable(part.stat().st_size)} are kept in {part}, call again to go on from there')
@@ -267,7 +278,7 @@ def _record(path:Path) -> Path: return path.with_name(f'{path.name}.json')
 
 def read_record(
     path # an archive
-) -> dict: # url, bytes, sha256, unpacked; empty where there is none
+) -> dict: # url, bytes, sha256, published; empty where there is none
     "What was written down about a download."
     if not _record(Path(path)).is_file(): return {}
     try: return json.loads(_record(Path(path)).read_text())
@@ -277,18 +288,16 @@ def verify(
     path:Path, # an archive
     url:str, # where it came from
     expected:str=None # SHA-256 that its makers publish, if they do
-) -> dict: # what is written down about it
-    "Hold a download to its checksum, or write one down; what does not agree is removed."
+) -> dict: # what to write down about it
+    "Hold a download to its checksum, if there is one; what does not agree is removed."
     from pooch import file_hash
     found, before = file_hash(path), read_record(path)
     wanted = expected or before.get('sha256')
     if wanted and found != wanted:
         path.unlink()
-        source = 'its makers publish' if expected else f'the first download had, see {_record(path)}'
-        raise InputError(f'{path}: checksum {found[:12]}… is not the {wanted[:12]}… that {source}; the file was removed, fetch it again')
-    record = dict(url=url, bytes=path.stat().st_size, sha256=found, published=bool(expected), unpacked=False)
-    write_json(_record(path), record)
-    return record
+        source, anew = ('its makers publish', '') if expected else ('the first download had', f'; if its makers have changed it, remove {_record(path)} before')
+        raise InputError(f'{path}: checksum {found[:12]}… is not the {wanted[:12]}… that {source}; the file was removed, fetch it again{anew}')
+    return dict(url=url, bytes=path.stat().st_size, sha256=found, published=bool(expected))
 
 # %% ../nbs/03_archives.ipynb #709b869d
 @dataclass
@@ -323,7 +332,15 @@ def _write(entry:_Entry, target:Path):
 
 def _entries(archive) -> list[_Entry]:
     if isinstance(archive, ZipFile): return [_zip_entry(archive, info) for info in archive.infolist()]
-    return [_tar_entry(archive, info) for info in archive]
+    entries = [_tar_entry(archive, info) for info in archive]
+    _to_the_end(archive)
+    return entries
+
+def _to_the_end(archive:tarfile.TarFile): # a tar ends in zeros; the checksum of a packed one comes after them
+    archive.fileobj.seek(archive.offset)
+    whole = archive.fileobj.read(512) == bytes(512)
+    while chunk := archive.fileobj.read(1 << 20): whole &= not chunk.strip(b'\0')
+    if not whole: raise tarfile.ReadError('an entry in the middle, or the end, is broken')
 
 def unpack(
     path, # zip, tar, tar.gz, tar.bz2 or tar.xz
@@ -332,15 +349,17 @@ def unpack(
 ) -> int: # bytes written
     "Unpack an archive into a folder, and nowhere else."
     path, folder = Path(path), Path(folder)
+    if not path.is_file(): raise InputError(f'{path}: there is no such archive; expected a zip or a tar')
     try:
         with ZipFile(path) if _is_zip(path) else tarfile.open(path) as archive:
             entries = _entries(archive)
             targets, size = [_target(path, folder, entry) for entry in entries], sum(entry.size for entry in entries)
             check_room(folder, size, f'{path.name} unpacked')
             for entry, target in zip(tqdm(entries, desc=f'unpack {path.name}', unit='file', disable=not progress), targets): _write(entry, target)
-    except (BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError) as e:
-        raise InputError(f'{path}: damaged, locked or not an archive ({e}); remove it and fetch it again') from None
-    except OSError as e: raise OutputError(f'{folder}: {path.name} cannot be unpacked here ({e}); make room, or choose another folder') from None
+    except (BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError) as e:
+        if getattr(e, 'errno', None): raise OutputError(f'{folder}: {path.name} cannot be unpacked here ({e}); make room, or choose another folder') from None
+        why = str(e).split(':\n')[0]
+        raise InputError(f'{path}: damaged, locked or not an archive ({why}); remove it and fetch it again') from None
     return size
 
 # %% ../nbs/03_archives.ipynb #d58b86f4
@@ -352,15 +371,22 @@ def _size_there(url:str) -> int: # bytes; 0 where the server does not say
 def _archives(card:SetCard, folder:Path) -> list: # (url, path, sha256) of what is still to come
     digests = card.sha256 or (None,)*len(card.urls)
     found = [(url, folder/Path(urlsplit(url).path).name, digest) for url, digest in zip(card.urls, digests)]
-    return [each for each in found if not read_record(each[1]).get('unpacked')]
+    names = tuple(path.name for _, path, _ in found)
+    unpacked = folder.is_dir() and any(not path.name.startswith(names) for path in folder.iterdir())
+    return [each for each in found if not (unpacked and read_record(each[1]))]
+
+def _lies(path:Path) -> int: # bytes of an archive that are here, whole or in part
+    return next((each.stat().st_size for each in (path, path.with_name(f'{path.name}.part')) if each.is_file()), 0)
 
 def _announce(card:SetCard, folder:Path, todo:list) -> int: # bytes it takes, packed and unpacked; 0 where nobody says
     if not todo: return print(f'{card.title}: already in {folder}; remove the .json files there to fetch it again') or 0
-    size, hosts = sum(_size_there(url) for url, *_ in todo), ', '.join(dict.fromkeys(urlsplit(url).hostname for url, *_ in todo))
-    amount = readable(size) if size else f'about {card.size}' if card.size else 'an unknown amount'
-    more = f'{readable(card.unpacked)} more' if card.unpacked else 'at least as much again'
-    print(f'{card.title} ({card.licence}): {amount} to fetch from {hosts} into {folder}, and {more} when unpacked; the disk has {readable(free_room(folder))} left')
-    return size + (card.unpacked or size)
+    sizes, hosts = [_size_there(url) for url, *_ in todo], ', '.join(dict.fromkeys(urlsplit(url).hostname for url, *_ in todo))
+    size, rest = sum(sizes), sum(max(size - _lies(path), 0) for size, (_, path, _) in zip(sizes, todo))
+    amount = readable(rest) if size else f'about {card.size}' if card.size else 'an unknown amount'
+    more = f'{readable(card.unpacked)} more' if card.unpacked else f'at least {readable(size)} more' if size else 'at least as much again'
+    print(f'{card.title} ({card.licence}): {amount} to fetch from {hosts} into {folder}, and {more} when unpacked; the disk has {readable(free_room(folder))} left'
+          + ('' if card.sha256 else '; the checksum of the first download is kept, and later ones are held to it'))
+    return rest + (card.unpacked or size)
 
 def download(
     name, # a data set, for example 'sintel', or a `SetCard`
@@ -378,6 +404,6 @@ def download(
     for url, path, digest in todo if not dry else ():
         record = verify(path if path.exists() else fetch(url, path, progress=progress), url, digest)
         unpack(path, folder, progress)
-        write_json(_record(path), record | dict(unpacked=True))
+        write_json(_record(path), record)
         if not keep: path.unlink()
     return folder

@@ -48,6 +48,8 @@ class PointVideo:
         if self.xy.shape != (n, t, 2) or self.visible.shape != (n, t):
             raise InputError(f'{self.name}: xy is {tuple(self.xy.shape)} and visible {tuple(self.visible.shape)}; '
                              f'expected (n, {t}, 2) and (n, {t}) for the {t} frames of {self.video.name}')
+        lost = (self.visible & ~self.xy.isfinite().all(-1)).nonzero().tolist()
+        if lost: raise InputError(f'{self.name}: point {lost[0][0]} is seen in frame {lost[0][1]} of {self.video.name}, but its position is not a number; mark it as hidden there')
 
     @property
     def size(self) -> tuple: # (h, w)
@@ -209,7 +211,7 @@ def open_dataset(
     "The videos of a set that lie in a folder."
     known = {alias: entry for entry in _registered().values() for alias in (entry.name, entry.alias) if alias}
     if name not in known: raise InputError(f'no data set is called {name!r}{_near(name, known)}')
-    if not Path(root).is_dir(): raise InputError(f'{root}: there is no such folder; expected one that holds {name}')
+    if not Path(root).is_dir(): raise InputError(f'{root}: {"is a file" if Path(root).exists() else "there is no such folder"}; expected a folder that holds {name}')
     entry = known[name]
     names, opener, notes = entry.reader(Path(root))
     if not names: raise InputError(f'{root}: {entry.name} is laid out here, but not one video is complete. {"; ".join(notes[:3])}')
@@ -325,7 +327,8 @@ def _middlebury_sequence(images:Path, flow:Path) -> _Files:
 def _middlebury(root:Path) -> tuple:
     home, flat = find_home(root, 'middlebury', ('other-data/*/frame10.png', 'other-gt-flow/*/flow10.flo'), ('*/frame10.png', '*/flow10.flo'))
     images, truth = (home, home) if flat else (home/'other-data', home/'other-gt-flow')
-    videos = {path.parent.name: _middlebury_sequence(images/path.parent.name, path) for path in truth.glob('*/flow10.flo')}
+    names = {path.parent.name for path in truth.glob('*/flow10.flo')} | {name for name in MIDDLEBURY if (images/name).is_dir()}
+    videos = {name: _middlebury_sequence(images/name, truth/name/'flow10.flo') for name in names}
     lacks = [name for name in MIDDLEBURY if not (name in videos and videos[name].pairs)]
     return _flow_set(videos, [f'without {", ".join(lacks)}'] if lacks else [])
 
@@ -405,10 +408,25 @@ def write_tapvid_davis(
 # %% ../nbs/03_datasets.ipynb #d798a312
 _RECORD = 'video', 'points', 'occluded'
 
-def _decode(where:str, jpegs) -> np.ndarray: # (t, h, w, 3) uint8
-    try: return np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert('RGB')) for jpeg in jpegs])
+def _decode(where:str, jpeg) -> np.ndarray: # (h, w, 3) uint8
+    try: return np.asarray(Image.open(io.BytesIO(jpeg)).convert('RGB'))
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as e:
-        raise InputError(f'{where}: a frame cannot be decoded ({e}); fetch the file again') from None
+        raise InputError(f'{where} cannot be decoded ({e}); fetch the file again') from None
+
+def _array(where:str, o, dtype=None) -> np.ndarray:
+    try: return np.array(o, dtype)
+    except (TypeError, ValueError) as e: raise InputError(f'{where} cannot be used as an array ({e}); fetch the file again') from None
+
+def _pictures(where:str, video) -> np.ndarray: # (t, h, w, 3) uint8
+    if isinstance(video, (list, tuple)) or np.asarray(video).dtype.kind == 'S': video = [_decode(f'{where}: frame {t}', jpeg) for t, jpeg in enumerate(video)]
+    video = _array(f'{where}: video', video)
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or len(video) < 2 or not video.size:
+        raise InputError(f'{where}: video is {video.dtype} {video.shape}; expected uint8 (t, h, w, 3), two frames or more')
+    return video
+
+def _check_shares(where:str, points:np.ndarray, seen:np.ndarray):
+    far = np.argwhere(seen & ~((points > -1) & (points < 2)).all(-1)) # so is NaN
+    if len(far): raise InputError(f'{where}: point {far[0][0]} is seen in frame {far[0][1]} at {points[tuple(far[0])]}; expected shares of width and height, 0 to 1 within the frame')
 
 def tapvid_record(
     record, # a dict with video, points and occluded
@@ -419,11 +437,11 @@ def tapvid_record(
     where = f'{path}: {name}'
     lacks = [key for key in _RECORD if key not in record] if isinstance(record, dict) else _RECORD
     if lacks: raise InputError(f'{where}: {lacks[0]} is missing; expected a dict with {", ".join(_RECORD)}')
-    video, points, occluded = (record[key] for key in _RECORD)
-    video = np.array(video) if isinstance(video, np.ndarray) and video.ndim == 4 else _decode(where, video)
-    points, occluded = np.array(points, np.float32), np.array(occluded, bool)
+    video = _pictures(where, record['video'])
+    points, occluded = (_array(f'{where}: {key}', record[key], kind) for key, kind in (('points', np.float32), ('occluded', bool)))
     if points.shape != (*occluded.shape, 2) or occluded.shape[1:] != (len(video),):
         raise InputError(f'{where}: video is {video.shape}, points {points.shape} and occluded {occluded.shape}; expected (t, h, w, 3), (n, t, 2) and (n, t)')
+    _check_shares(where, points, ~occluded)
     size = torch.tensor([video.shape[2], video.shape[1]])
     return PointVideo(name, Video(video), torch.from_numpy(points)*size, torch.from_numpy(~occluded))
 
