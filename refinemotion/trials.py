@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['refine_once', 'Trial', 'video_print', 'trial', 'draw_changes']
 
-# %% ../nbs/14_trials.ipynb #f67b6008
+# %% ../nbs/14_trials.ipynb #3e06031e
 import json
 import shutil
 import zlib
@@ -25,7 +25,7 @@ from .models import FlowModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
 from .refine import refine
 
-# %% ../nbs/14_trials.ipynb #1bab4a1d
+# %% ../nbs/14_trials.ipynb #b69e7711
 def refine_once(
     model:FlowModel, # the start
     video:Video,
@@ -42,7 +42,7 @@ def refine_once(
     if start != weights_hash(model): raise StoreError(f'{folder}: was refined from other weights ({start[:12]}…); choose another folder')
     return load_model(folder/'model.safetensors', device=next(model.parameters()).device, pace=model.pace), ''
 
-# %% ../nbs/14_trials.ipynb #c4a82603
+# %% ../nbs/14_trials.ipynb #a4f22014
 @dataclass
 class Trial:
     "Videos of a set, before and after each was refined on."
@@ -83,7 +83,7 @@ def _agree(path:Path, story:dict, what:str):
     if changed: raise StoreError(f'{path.parent}: holds a trial {what}: ' + '; '.join(changed) + '. Choose another folder')
     write_json(path, old | story)
 
-# %% ../nbs/14_trials.ipynb #64ecd328
+# %% ../nbs/14_trials.ipynb #714a96a1
 def _rows(path:Path) -> pd.DataFrame: return read_table(path) if path.exists() else pd.DataFrame()
 
 def _add_row(path:Path, name:str, model:FlowModel, dataset:Dataset, settings, weights:str):
@@ -126,7 +126,7 @@ def trial(
     before, after = (read_table(folder/f'{when}.csv').loc[names] for when in ('before', 'after'))
     return Trial(before, after, pd.DataFrame.from_dict({name: _run_row(folder, name) for name in names}, orient='index').rename_axis('video'), folder)
 
-# %% ../nbs/14_trials.ipynb #d7c4231a
+# %% ../nbs/14_trials.ipynb #0b77c200
 def draw_changes(
     changes:pd.DataFrame, # a row per video, a column per series, the first of which sorts; NaN: no bar
     what:str, # changed, and its unit
@@ -135,11 +135,12 @@ def draw_changes(
     "What refinement changed, video by video."
     names, colours = changes.sort_values(changes.columns[0]).index, dict(zip(changes, [palette['after'], '#B0B0B0', palette['truth']]))
     long = changes.rename_axis('video').reset_index().melt('video', var_name='series', value_name='change')
-    fig, ax = plt.subplots(figsize=(max(4, .4*len(names) + 2), 3.2), layout='constrained')
+    fig, ax = plt.subplots(figsize=(max(5, .4*len(names) + 2), 3.2), layout='constrained')
     sns.barplot(long, x='video', y='change', hue='series', order=names, palette=colours, ax=ax)
     for series, mean in changes.mean().items(): ax.axhline(mean, c=colours[series], ls='--', lw=1.2, label=f'{series}, mean {mean:+.2f}')
     ax.axhline(0, c='black', lw=.8)
-    ax.set(xlabel='', ylabel=what, title=title)
-    ax.tick_params(axis='x', rotation=60 if len(names) > 6 else 0)
+    ax.set(xlabel='', ylabel=what)
+    ax.set_title(title, loc='left')
+    plt.setp(ax.get_xticklabels(), rotation=40, ha='right', rotation_mode='anchor')
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     return fig
