@@ -7,9 +7,8 @@ __all__ = ['CARDS', 'load_pickle', 'SetCard', 'add_card', 'find_card', 'how_to_g
            'fetch', 'read_record', 'verify', 'unpack', 'download']
 
 # %% ../nbs/03_archives.ipynb #6bb23e49
-import hashlib, json, lzma, os, pickle, re, shutil, stat, tarfile, zlib
+import json, lzma, os, pickle, re, shutil, stat, tarfile, zlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable
@@ -21,7 +20,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from tqdm.auto import tqdm
 
-from .core import InputError, OutputError, write_json
+from .core import InputError, OutputError, did_you_mean, sha256_of, write_json
 
 # %% ../nbs/03_archives.ipynb #ffb226c0
 class _Refused(pickle.UnpicklingError): "The pickle asks for more than arrays and plain containers."
@@ -144,8 +143,7 @@ def find_card(
     if isinstance(name, SetCard): return name
     names = {alias: card for card in CARDS.values() for alias in (card.name, *card.serves)}
     if name in names: return names[name]
-    near = get_close_matches(str(name), names, n=1)
-    raise InputError(f'no data set is called {name!r}' + (f'; did you mean {near[0]!r}?' if near else f'; there are {", ".join(sorted(CARDS))}'))
+    raise InputError(f'no data set is called {name!r}{did_you_mean(name, names, CARDS)}')
 
 def how_to_get(
     card:SetCard
@@ -290,8 +288,7 @@ def verify(
     expected:str=None # SHA-256 that its makers publish, if they do
 ) -> dict: # what to write down about it
     "Hold a download to its checksum, if there is one; what does not agree is removed."
-    from pooch import file_hash
-    found, before = file_hash(path), read_record(path)
+    found, before = sha256_of(path), read_record(path)
     wanted = expected or before.get('sha256')
     if wanted and found != wanted:
         path.unlink()

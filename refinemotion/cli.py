@@ -524,8 +524,7 @@ def run_compare(
     from refinemotion.evaluate import compare_tables, read_table, write_table
     _check_table(out, False, overwrite)
     comparison = compare_tables(read_table(first), read_table(second))
-    for which, names in (('first', comparison.only_first), ('second', comparison.only_second)):
-        if names: _say_notes([f'only in the {which} table: {", ".join(names)}'])
+    _say_notes(f'only in the {which} table: {", ".join(names)}' for which, names in (('first', comparison.only_first), ('second', comparison.only_second)) if names)
     _print_comparison(comparison)
     if out: write_table(comparison.change, out)
 

@@ -6,18 +6,17 @@
 __all__ = ['SINTEL_FRAMES', 'KITTI_PAIRS', 'MIDDLEBURY', 'CHAIRS_PAIRS', 'DAVIS_FRAMES', 'DAVIS_POINTS', 'DAVIS_VIDEOS',
            'STACKING_VIDEOS', 'KINETICS_SHARDS', 'PAPER', 'PointVideo', 'first_queries', 'strided_queries', 'FlowPair',
            'read_mask', 'check_raster', 'PairFiles', 'FlowVideo', 'Dataset', 'register_dataset', 'list_datasets',
-           'open_dataset', 'find_home', 'counted', 'tapvid_davis', 'tapvid_davis_names', 'write_tapvid_davis',
-           'tapvid_record', 'paper_results', 'download']
+           'open_dataset', 'find_home', 'counted', 'write_sintel', 'tapvid_davis', 'tapvid_davis_names',
+           'write_tapvid_davis', 'tapvid_record', 'paper_results', 'download']
 
 # %% ../nbs/03_datasets.ipynb #1724c3ca
 import io, re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Callable, Iterator
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from .archives import download, find_card, how_to_get, load_pickle
-from .core import InputError, atomic_path, package_data
-from .video import Video, read_flow, read_image, write_image
+from .core import InputError, atomic_path, did_you_mean, package_data
+from .video import Video, read_flow, read_image, write_flow, write_image
 
 # %% ../nbs/03_datasets.ipynb #b01e000b
 @dataclass
@@ -168,13 +167,7 @@ class Dataset:
         "Open a video by its name."
         if name in self.names: return self.open(name)
         why = next((note for note in self.notes if note.startswith(f'{name}: ')), None)
-        raise InputError(f'{self.name}: has no video {name!r}' + (f'; {why}' if why else _near(name, self.names)))
-
-def _near(name:str, names) -> str:
-    near = get_close_matches(str(name), names, n=1)
-    if near: return f'; did you mean {near[0]!r}?'
-    listed = sorted(names)
-    return f'; there are {", ".join(listed[:12]) or "none"}' + (f' and {len(listed)-12} more' if len(listed) > 12 else '')
+        raise InputError(f'{self.name}: has no video {name!r}' + (f'; {why}' if why else did_you_mean(name, self.names)))
 
 # %% ../nbs/03_datasets.ipynb #8f7897ec
 @dataclass(frozen=True)
@@ -210,7 +203,7 @@ def open_dataset(
 ) -> Dataset:
     "The videos of a set that lie in a folder."
     known = {alias: entry for entry in _registered().values() for alias in (entry.name, entry.alias) if alias}
-    if name not in known: raise InputError(f'no data set is called {name!r}{_near(name, known)}')
+    if name not in known: raise InputError(f'no data set is called {name!r}{did_you_mean(name, known)}')
     if not Path(root).is_dir(): raise InputError(f'{root}: {"is a file" if Path(root).exists() else "there is no such folder"}; expected a folder that holds {name}')
     entry = known[name]
     names, opener, notes = entry.reader(Path(root))
@@ -298,6 +291,21 @@ def _sintel(root:Path, render:str) -> tuple:
 register_dataset('sintel-clean', 'flow', partial(_sintel, render='clean'), iters=32)
 register_dataset('sintel-final', 'flow', partial(_sintel, render='final'), 'sintel', iters=32)
 
+# %% ../nbs/03_datasets.ipynb #8303b528
+def write_sintel(
+    root, # the folder that holds `training`, or will
+    name:str, # of the scene
+    frames:Tensor, # (t, 3, h, w) uint8
+    flow:Tensor, # (t-1, 2, h, w) pixels
+    matched:Tensor=(), # (t-1, h, w) bool, seen in both frames; none: no masks
+    render:str='final' # or 'clean'
+):
+    "Write a scene, as `open_dataset` reads it."
+    place = lambda kind, t, suffix: Path(root)/f'training/{kind}/{name}/frame_{t:04d}.{suffix}'
+    for t, frame in enumerate(frames, 1): write_image(place(render, t, 'png'), frame)
+    for t, one in enumerate(flow, 1): write_flow(place('flow', t, 'flo'), one)
+    for t, seen in enumerate(matched, 1): write_image(place('occlusions', t, 'png'), (~seen).byte().expand(3, -1, -1)*255)
+
 # %% ../nbs/03_datasets.ipynb #e86da3e2
 KITTI_PAIRS = 200
 
@@ -356,10 +364,12 @@ def _open_npz(path:Path) -> dict: # name to array, loaded when asked for
     try: return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as e: raise InputError(f'{path}: damaged, or not an npz file ({e})') from None
 
+def _marked(file) -> set: return {key.split('/')[0] for key in file} # names of videos
+
 def _truth(path:Path, name:str) -> tuple: # points (n, t, 2), occluded (n, t), size (h, w)
     with _open_npz(path) as file:
-        names = {key.split('/')[0] for key in file}
-        if name not in names: raise InputError(f'{path}: has no video {name!r}{_near(name, names)}')
+        names = _marked(file)
+        if name not in names: raise InputError(f'{path}: has no video {name!r}{did_you_mean(name, names)}')
         if lacks := [key for key in _KEYS if f'{name}/{key}' not in file]: raise InputError(f'{path}: {name}/{lacks[0]} is missing')
         try: points, occluded, size = (file[f'{name}/{key}'] for key in _KEYS)
         except (OSError, ValueError, EOFError, BadZipFile) as e: raise InputError(f'{path}: {name} is damaged ({e})') from None
@@ -389,7 +399,7 @@ def tapvid_davis_names(
     root # the folder that holds `davis` and `tapvid_davis`
 ) -> list[str]:
     "The videos that have both points and frames, in the order of the alphabet."
-    with _open_npz(Path(root)/DAVIS_POINTS) as file: names = {key.split('/')[0] for key in file}
+    with _open_npz(Path(root)/DAVIS_POINTS) as file: names = _marked(file)
     return sorted(name for name in names if (Path(root)/DAVIS_FRAMES/name).is_dir())
 
 # %% ../nbs/03_datasets.ipynb #758a14cd
@@ -462,9 +472,9 @@ def _pickled(root:Path, card:str, file:str, videos:int) -> tuple:
 
 def _davis_folders(home:Path) -> tuple:
     names = tapvid_davis_names(home)
-    with _open_npz(home/DAVIS_POINTS) as file: marked = {key.split('/')[0] for key in file}
+    with _open_npz(home/DAVIS_POINTS) as file: marked = _marked(file)
     notes = counted(len(names), DAVIS_VIDEOS, 'videos') + [f'{name}: no frames in {home/DAVIS_FRAMES/name}' for name in sorted(marked.difference(names))]
-    return names, partial(tapvid_davis, home), notes + (['the truth covers the first 32 frames of each'] if '32' in DAVIS_POINTS else [])
+    return names, partial(tapvid_davis, home), [*notes, 'the truth covers the first 32 frames of each']
 
 def _davis(root:Path) -> tuple:
     home, folders = find_home(root, 'tapvid-davis', ('tapvid_davis.pkl',), (DAVIS_POINTS, DAVIS_FRAMES))

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Callable
 
 import pandas as pd
@@ -45,6 +44,8 @@ def end_point_error(
     if flow.shape != truth.shape or flow.ndim < 3 or flow.shape[-3] != 2:
         raise InputError(f'flow is {tuple(flow.shape)} and truth {tuple(truth.shape)}; expected (…, 2, h, w) twice')
     return (flow - truth).norm(dim=-3)
+
+def _never_nan(error:Tensor) -> Tensor: return error.masked_fill(error.isnan(), torch.inf) # no answer is infinitely wrong
 
 def epe(
     flow:Tensor, # (…, 2, h, w) pixels
@@ -96,7 +97,7 @@ class FlowSums:
     ) -> 'FlowSums': # itself
         "Add one pair, or a batch."
         flow, truth = (torch.as_tensor(o).detach().cpu().double() for o in (flow, truth))
-        error = end_point_error(flow, truth).nan_to_num(nan=math.inf, posinf=math.inf)
+        error = _never_nan(end_point_error(flow, truth))
         groups = _known_groups(truth, valid, matched, reliable)
         wrong = {f'over_{k}px': error > k for k in OUTLIERS} | dict(fl_all=(error > 3) & (error > .05*truth.norm(dim=-3)))
         for name, group in groups.items():
@@ -185,7 +186,7 @@ def over_videos(
 def _far(xy:Tensor, gt_xy:Tensor, **others) -> Tensor: # (…, n, t)
     xy, gt_xy = (torch.as_tensor(o).detach().cpu().double() for o in (xy, gt_xy))
     _agree(gt_xy.shape[:-1], f'as gt_xy is {tuple(gt_xy.shape)}', xy=xy, **others)
-    return (xy - gt_xy).norm(dim=-1).nan_to_num(nan=math.inf, posinf=math.inf)
+    return _never_nan((xy - gt_xy).norm(dim=-1))
 
 def _mean(values:Tensor, counted:Tensor): # (…, n, t) twice -> a float, or (…)
     mean = values.masked_fill(~counted, 0).sum((-2, -1))/counted.sum((-2, -1))
@@ -212,8 +213,6 @@ def ate(
 # %% ../nbs/13_evaluate.ipynb #0acd74f0
 def _onto(xy:Tensor, size:tuple, new:tuple) -> Tensor: # (…, 2) pixels of `new`, inside the picture
     return resize_xy(xy, size, new).clamp(min=0).minimum(xy.new_tensor([new[1]-1, new[0]-1]))
-
-def _never_nan(miss:Tensor) -> Tensor: return miss.masked_fill(miss.isnan(), torch.inf) # no answer is infinitely wrong
 
 def sparse_errors(
     fwd:Tensor, # (t-1, 2, h, w) pixels at the model's size
@@ -250,11 +249,10 @@ def _tracks(track:Callable, queries:Tensor, t:int) -> tuple[Tensor, Tensor]: # x
     raise InputError(f'the model answered with xy {tuple(xy.shape)} and visible {tuple(visible.shape)}; '
                      f'expected {(n, t, 2)} and {(n, t)}, as there are {n} queries and {t} frames')
 
-def _follow(track:Callable, points:PointVideo, at:tuple, queries:Tensor) -> tuple[Tensor, Tensor]: # queries and xy in pixels of `points`, `track` in those of `at`
-    n, t = len(queries), points.xy.shape[1]
-    if n == 0: return torch.zeros(0, t, 2), torch.zeros(0, t, dtype=torch.bool)
-    xy, visible = _tracks(track, torch.cat([queries[:, :1], _onto(queries[:, 1:], points.size, at)], 1), t)
-    return resize_xy(xy, at, points.size), visible
+def _follow(track:Callable, queries:Tensor, t:int, size:tuple, at:tuple) -> tuple[Tensor, Tensor]: # queries and xy in pixels of `size`, `track` in those of `at`
+    if len(queries) == 0: return torch.zeros(0, t, 2), torch.zeros(0, t, dtype=torch.bool)
+    xy, visible = _tracks(track, torch.cat([queries[:, :1], _onto(queries[:, 1:], size, at)], 1), t)
+    return resize_xy(xy, at, size), visible
 
 def _way_scores(answer:Callable, points:PointVideo, way:str) -> dict:
     (ask, mode), to = WAYS[way], partial(to_raster, size=points.size)
@@ -272,7 +270,7 @@ def track_scores(
     if way not in WAYS: raise InputError(f'way {way!r} is not known; expected one of {", ".join(WAYS)}')
     if points.xy.shape[1] != len(fwd)+1:
         raise InputError(f'{points.name}: {len(fwd)} flows belong to {len(fwd)+1} frames, but the points have {points.xy.shape[1]}')
-    return _way_scores(lambda queries: _follow(partial(_chain, fwd, bwd), points, fwd.shape[-2:], queries), points, way)
+    return _way_scores(lambda queries: _follow(partial(_chain, fwd, bwd), queries, len(fwd)+1, points.size, fwd.shape[-2:]), points, way)
 
 # %% ../nbs/13_evaluate.ipynb #0d6a0f0e
 def score_flow(
@@ -374,7 +372,7 @@ class _Run:
         for flow in self.flows: _expect(flow, (len(self.frames)-1, 2, *self.frames.shape[-2:]))
         self.track = partial(_chain, *self.flows) if self.flows else partial(model.track, self.frames, **_more(model, setting))
 
-    def answer(self, queries): return _follow(self.track, self.points, self.frames.shape[-2:], queries)
+    def answer(self, queries): return _follow(self.track, queries, len(self.frames), self.points.size, self.frames.shape[-2:])
 
     def errors(self) -> Tensor: # (m,) on the raster
         xy, visible, size = self.points.xy, self.points.visible, self.points.size
@@ -382,9 +380,8 @@ class _Run:
         return torch.cat([self._moved(i, xy[both, i:i+2], size) for i, both in enumerate((visible[:, :-1] & visible[:, 1:]).T)])
 
     def _moved(self, i:int, xy:Tensor, size:tuple) -> Tensor: # (n, 2, 2) the points seen in frames i and i+1 -> (n,)
-        clip = SimpleNamespace(xy=xy, size=size)
-        track = lambda queries: self.model.track(self.frames[i:i+2], queries, **self.track.keywords)
-        answer, _ = _follow(track, clip, self.frames.shape[-2:], torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1))
+        track = partial(self.model.track, self.frames[i:i+2], **self.track.keywords)
+        answer, _ = _follow(track, torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.frames.shape[-2:])
         return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 
 def _score_tapvid(model:TrackModel, points:PointVideo, setting:Setting, size=None) -> dict:
@@ -575,9 +572,9 @@ def summarise(
     n:int=10_000 # resamples
 ) -> pd.DataFrame: # one row per score
     "Mean over videos, its interval, and the mean over all pixels, moves or joints."
-    rows = {score: [table[score].mean(), *bootstrap(table[score], seed, n), _pooled(table, score), table[score].notna().sum(), table[score].isna().sum()]
-            for score in _scores_of(table)}
-    return pd.DataFrame.from_dict(rows, orient='index', columns=['mean', 'low', 'high', 'pooled', 'videos', 'undefined'])
+    scores = _scores_of(table)
+    spread = {score: [*bootstrap(table[score], seed, n), _pooled(table, score)] for score in scores}
+    return over_videos(table[scores]).join(pd.DataFrame.from_dict(spread, orient='index', columns=['low', 'high', 'pooled']))[['mean', 'low', 'high', 'pooled', 'videos', 'undefined']]
 
 # %% ../nbs/13_evaluate.ipynb #a1b37e87
 _LESS, _MORE = ('epe', 'over_', 'fl_all', 'sparse_epe', 'ate'), ('delta_', 'jaccard_', 'occlusion_', 'pck') # what is better

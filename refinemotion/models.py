@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXACT', 'FAST', 'PACES', 'Pace', 'as_pace', 'TrackModel', 'FlowModel', 'chain_tracks', 'check_queries', 'WeightCard',
            'register_model', 'list_models', 'weight_cards', 'read_weights', 'fit_weights', 'weights_hash', 'save_model',
-           'read_story', 'sha256_of', 'fetch_weights', 'load_model', 'make_model']
+           'read_story', 'fetch_weights', 'load_model', 'make_model']
 
 # %% ../nbs/05_models.ipynb #b1c5e3af
 import hashlib, json, pickle, warnings
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .core import (InputError, Pad, WeightsError, atomic_path, inside, package_data,
-    pick_device, sample, to_device, to_frames, warp)
+    pick_device, sample, sha256_of, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
 @dataclass(frozen=True)
@@ -364,12 +364,6 @@ def read_story(
     except (SafetensorError, OSError) as e: raise WeightsError(f'{path}: damaged, or not safetensors ({e})') from None
 
 # %% ../nbs/05_models.ipynb #86ba3fbf
-def sha256_of(
-    path # a file
-) -> str: # 64 hexadecimal digits
-    "Checksum of a file."
-    with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else hashlib.sha256(file.read()).hexdigest()
-
 def fetch_weights(
     card:WeightCard
 ) -> Path: # a file on this machine

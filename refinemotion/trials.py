@@ -21,11 +21,13 @@ from .core import LabelError, StoreError, write_json
 from .video import Video
 from .datasets import Dataset
 from .show import palette
-from .models import FlowModel, load_model, weights_hash
+from .models import EXACT, FlowModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
 from .refine import refine
 
 # %% ../nbs/14_trials.ipynb #b69e7711
+def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
+
 def refine_once(
     model:FlowModel, # the start
     video:Video,
@@ -38,7 +40,7 @@ def refine_once(
     if not (folder/'config.json').exists():
         try: refine(video, model, out=folder, resume=folder.with_name(f'{folder.name}.partial').is_dir(), progress=progress, **how)
         except LabelError as e: return model, str(e)
-    start = json.loads((folder/'config.json').read_text())['start']
+    start = _read(folder/'config.json')['start']
     if start != weights_hash(model): raise StoreError(f'{folder}: was refined from other weights ({start[:12]}…); choose another folder')
     return load_model(folder/'model.safetensors', device=next(model.parameters()).device, pace=model.pace), ''
 
@@ -57,10 +59,11 @@ class Trial:
         return compare_tables(self.before, self.after)
 
     def model(self,
-        name:str # a video
+        name:str, # a video
+        pace=EXACT # see `load_model`
     ) -> FlowModel: # on the CPU
         "The model refined on a video."
-        return load_model(self.folder/name/'model.safetensors', device='cpu')
+        return load_model(self.folder/name/'model.safetensors', device='cpu', pace=pace)
 
 def video_print(
     video # a `FlowVideo` or `PointVideo`
@@ -74,8 +77,6 @@ def video_print(
 def _flat(settings:dict) -> dict: # fields of dataclasses under names of their own
     parts = {key: {f'{key}.{field}': o for field, o in asdict(value).items()} if is_dataclass(value) else {key: value} for key, value in settings.items()}
     return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=str))
-
-def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
 
 def _agree(path:Path, story:dict, what:str):
     old = _read(path)
@@ -94,11 +95,12 @@ def _add_row(path:Path, name:str, model:FlowModel, dataset:Dataset, settings, we
     table.attrs = story
     write_table(table, path)
 
-def _do_video(model:FlowModel, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
+def _do_video(model:FlowModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
+    video = dataset[name]
+    _agree(folder/'videos.json', {name: video_print(video)}, 'with other videos')
     if all(name in _rows(folder/f'{when}.csv').index for when in ('before', 'after')): return
-    student, why = refine_once(model, dataset[name].video, folder/name, progress, **how)
+    student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(folder/'notes.json', _read(folder/'notes.json') | {name: why})
-    start = weights_hash(model)[:16]
     for when, net, weights in (('before', model, start), ('after', student, f'{start} refined')): _add_row(folder/f'{when}.csv', name, net, dataset, settings, weights)
     if not keep_labels:
         for left in (folder/name/'labels', folder/f'{name}.partial'): shutil.rmtree(left, ignore_errors=True)
@@ -118,11 +120,10 @@ def trial(
     **how # for `refine`
 ) -> Trial:
     "Refine a model on each video of a set, and score it before and after."
-    folder, names = Path(out), choose_videos(dataset, videos)
-    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=weights_hash(model)[:16], settings=list(map(str, settings)), **how)), 'with other settings')
+    folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
+    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
-        _agree(folder/'videos.json', {name: video_print(dataset[name])}, 'with other videos')
-        _do_video(model, dataset, name, folder, settings, keep_labels, progress, how)
+        _do_video(model, start, dataset, name, folder, settings, keep_labels, progress, how)
     before, after = (read_table(folder/f'{when}.csv').loc[names] for when in ('before', 'after'))
     return Trial(before, after, pd.DataFrame.from_dict({name: _run_row(folder, name) for name in names}, orient='index').rename_axis('video'), folder)
 

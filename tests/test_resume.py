@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from refinemotion.cli import main
+from refinemotion.datasets import write_sintel
 from refinemotion.models import make_model, save_model
 from refinemotion.scenes import make_scene
-from refinemotion.video import write_flow, write_image
+from refinemotion.video import write_image
 
 STEPS, PAIRS = 60, 23
 
@@ -92,15 +93,11 @@ def test_killed_while_training(desk, unbroken):
     assert same(weights(out), unbroken) and not checkpoint.exists()
 
 
-def write_scene(training, name, seed):
-    scene = make_scene(64, 96, 4, seed=seed)
-    for i, frame in enumerate(scene.frames, 1): write_image(training/f'final/{name}/frame_{i:04d}.png', frame)
-    for i, flow in enumerate(scene.fwd, 1): write_flow(training/f'flow/{name}/frame_{i:04d}.flo', flow)
-
-
 def test_killed_trial_goes_on_at_the_video_where_it_stopped(tmp_path):
     "The video that was done is not done again, and the tables are those of a trial that was not killed."
-    for seed, name in enumerate(('first', 'second')): write_scene(tmp_path/'sintel/training', name, seed)
+    for seed, name in enumerate(('first', 'second')):
+        scene = make_scene(64, 96, 4, seed=seed)
+        write_sintel(tmp_path/'sintel', name, scene.frames, scene.fwd)
     trial = lambda out: run(f'evaluate sintel --root {tmp_path} --settings native-2 --refine --steps 1 --device cpu --out {tmp_path/out}.csv'.split())
     finish(trial('whole'))
     kill_when(trial('killed'), (tmp_path/'killed/second.partial/labels').is_dir)
