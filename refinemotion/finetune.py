@@ -130,7 +130,7 @@ def finetune(
     checkpoint=None, # file to keep the run's state in; None keeps none
     every:int=50, # steps between checkpoints
     resume:bool=False, # go on from the checkpoint if there is one
-    watch:Callable=None, # called as watch(step, model) after every step
+    watch:Callable=None, # called as watch(step, model) after every step; training ends when it says True
     progress:bool=True # show a bar with loss and time left
 ) -> list[float]: # loss of every step, pixels
     "Teach a model the sampler's labels."
@@ -147,8 +147,9 @@ def finetune(
             if not math.isfinite(losses[-1]): raise RefineError(f'the loss is {losses[-1]} at step {step}; lower the learning rate ({recipe.lr})')
             schedule.step()
             bar.set_postfix(loss=f'{sum(losses[-20:])/len(losses[-20:]):.3f}')
-            if watch: watch(step, model)
+            enough = watch is not None and watch(step, model)
             if checkpoint and ((step+1) % every == 0 or step+1 == recipe.steps): _save(Path(checkpoint), parts, losses=losses, **story)
+            if enough: break
     model.eval()
     return losses
 

@@ -8,6 +8,7 @@ __all__ = ['FORMAT', 'frozen', 'pairs_done', 'Labels', 'record_frames', 'label_v
 # %% ../nbs/08_label.ipynb #807bff95
 import json
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
 from .models import EXACT, FlowModel, weights_hash
 from .video import Video, need_frames
+from .views import PLAIN, stream_views
 
 # %% ../nbs/08_label.ipynb #545779d7
 @contextmanager
@@ -101,13 +103,14 @@ def _same_frame(path:Path, frame:Tensor, name:str):
         raise StoreError(f'{path}: is not frame {int(path.stem)} of {name}; the labels there belong to another video: choose another folder')
 
 # %% ../nbs/08_label.ipynb #c07a84fc
-def _tell(video:Video, teacher:FlowModel, iters:int, note:str) -> dict:
+def _tell(video:Video, teacher:FlowModel, iters:int, views:tuple, note:str) -> dict:
     return dict(format=FORMAT, arch=getattr(teacher, 'arch', type(teacher).__name__), weights=weights_hash(teacher), iters=iters, pace=teacher.pace.story,
-                size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False)
+                views=[asdict(view) for view in views], size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False)
 
 def _agree(folder:Path, old:dict, new:dict):
-    for key in ('format', 'arch', 'weights', 'iters', 'pace', 'size'):
-        if old.get(key, EXACT.story if key == 'pace' else None) != new[key]:
+    unsaid = dict(pace=EXACT.story, views=[asdict(view) for view in PLAIN]) # by earlier versions
+    for key in ('format', 'arch', 'weights', 'iters', 'pace', 'views', 'size'):
+        if old.get(key, unsaid.get(key)) != new[key]:
             raise StoreError(f'{folder}: the labels there were made with {key} {old.get(key)}, not {new[key]}; '
                              'choose another folder, or the settings they were made with')
 
@@ -126,11 +129,20 @@ def _write_flow(folder:Path, i:int, fwd:Tensor, bwd:Tensor):
     with atomic_path(_place(folder, 'flow', i)) as temporary:
         np.savez_compressed(temporary, fwd=fwd.half().cpu().numpy(), bwd=bwd.half().cpu().numpy())
 
+def _answers(video:Video, teacher:FlowModel, folder:Path, iters:int, views:tuple, done:int, most:int) -> Iterator:
+    with closing(ahead(record_frames(video, folder, most))) as frames:
+        for _ in islice(frames, done+1): pass
+        for flows in stream_views(teacher, video, views, iters, done):
+            next(frames, None)
+            yield flows
+        next(frames, None)
+
 def label_video(
     video, # a `Video`, or anything that `Video` takes
     teacher:FlowModel, # whose answers are wanted
     folder, # where to write them: new or empty, unless `resume`
     iters:int=None, # refinement iterations; None: the teacher's own
+    views:tuple=PLAIN, # how the teacher looks, see `stream_views`
     resume:bool=False, # go on with what is there?
     progress:bool=True, # show a bar?
     note:str='' # anything to remember in the story
@@ -139,13 +151,11 @@ def label_video(
     video, folder = video if isinstance(video, Video) else Video(video), Path(folder)
     need_frames(len(list(islice(video, 2))), what=video.name)
     iters = teacher.iters if iters is None else iters
-    story = _prepare(folder, _tell(video, teacher, iters, note), resume)
+    story = _prepare(folder, _tell(video, teacher, iters, views, note), resume)
     done = 0 if teacher.pace.warm else pairs_done(folder)
-    with closing(ahead(record_frames(video, folder, story['n_frames']))) as frames, frozen(teacher):
-        for _ in range(done): next(frames)
-        pairs = tqdm(teacher.stream_both_ways(frames, iters), 'label', video.n-1, initial=done, unit='pair', disable=not progress)
-        with later() as write:
-            for i, (fwd, bwd) in enumerate(pairs, done): write(_write_flow, folder, i, fwd, bwd)
+    with closing(_answers(video, teacher, folder, iters, views, done, story['n_frames'])) as answers, frozen(teacher), later() as write:
+        pairs = tqdm(answers, 'label', video.n-1, initial=done, unit='pair', disable=not progress)
+        for i, (fwd, bwd) in enumerate(pairs, done): write(_write_flow, folder, i, fwd, bwd)
     write_json(folder/'labels.json', story | dict(complete=True, n_frames=pairs_done(folder)+1, notes=video.notes))
     return Labels(folder)
 

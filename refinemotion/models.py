@@ -146,7 +146,8 @@ def flow(self:FlowModel,
 @torch.no_grad()
 def stream_both_ways(self:FlowModel,
     video:Iterable, # frames (3, h, w) uint8
-    iters:int=None # refinement iterations; None: the model's own
+    iters:int=None, # refinement iterations; None: the model's own
+    starts:Iterator=None # for each pair flows (2, h, w) in pixels to start from, forwards and backwards, where the network can; None: from nothing
 ) -> Iterator[tuple[Tensor, Tensor]]: # (2, h, w) pixels, forwards and backwards, pair by pair
     "Flow forwards and backwards between consecutive frames; each frame is encoded once."
     last = pad = flows = None
@@ -155,7 +156,8 @@ def stream_both_ways(self:FlowModel,
         pad = pad or self._pad(frame)
         now = self.encode(pad.pad(frame))
         if last is not None:
-            flows = self.match_both(last, now, self._iters(iters), _carry(*flows) if flows and self.pace.warm else (None, None))
+            start = [pad.pad(flow[None]) for flow in next(starts)] if starts else _carry(*flows) if flows and self.pace.warm else (None, None)
+            flows = self.match_both(last, now, self._iters(iters), start)
             yield tuple(pad.unpad(flow)[0] for flow in flows)
         last = now
 

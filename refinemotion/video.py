@@ -11,6 +11,7 @@ __all__ = ['IMAGES', 'FILMS', 'CODECS', 'FLO_TAG', 'FLO_UNKNOWN', 'image_changes
 # %% ../nbs/01_video.ipynb #2f8996a7
 import os, re
 from collections import Counter
+from copy import copy
 from contextlib import contextmanager
 from fractions import Fraction
 from glob import glob, has_magic
@@ -400,6 +401,15 @@ class Video:
     def frames(self, start=0, stop=None, step=1):
         "Part of this video, so that one `Video` can stand on another."
         return islice(self, start, stop, step)
+
+    def at(self,
+        size=None # (h, w), or one number for the longer side; None: that of the original pixels
+    ):
+        "The same frames at another size, made from the original pixels."
+        other = copy(self)
+        if isinstance(self.source, Video): other.source = self.source.at()
+        other.size = tuple(other.source.size) if size is None else fit_size(size, other.source.size)
+        return other
 
     def read(self) -> Tensor: # (t, 3, h, w) uint8
         "All frames at once, in memory."
