@@ -38,18 +38,18 @@ def sequence_loss(
 @dataclass(frozen=True)
 class Recipe:
     "Settings of a training run."
-    steps:int=150 # optimiser steps
-    batch:int=2 # crops per step
-    crop:tuple=(256, 448) # rows and columns of a crop; smaller frames are used whole
-    lr:float=1e-4 # peak learning rate
+    steps:int=300 # optimiser steps
+    batch:int=2 # items per step
+    crop:tuple=(224, 384) # rows and columns of a crop; smaller frames are used whole
+    lr:float=3e-4 # peak learning rate
     weight_decay:float=1e-4 # of AdamW
     warmup:float=.1 # share of the steps that the learning rate rises
     clip:float=1. # largest norm of the gradient
-    iters:int=8 # refinement iterations while training
+    iters:int=6 # refinement iterations while training
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
-    both:bool=False # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
+    both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
@@ -57,7 +57,7 @@ class Recipe:
         if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
         if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
 
-PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), clip=5., iters=32)
+PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False)
 
 # %% ../nbs/12_finetune.ipynb #2affdb3e
 def train_mode(

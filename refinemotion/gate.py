@@ -6,7 +6,7 @@
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'testimony', 'flows_of', 'compare', 'summary', 'Verdict',
            'judge', 'Lookout', 'draw_watch']
 
-# %% ../nbs/13_gate.ipynb #1cdcae63
+# %% ../nbs/13_gate.ipynb #ab6849ef
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from .label import Labels, frozen
 from .filter import LOOSE, cycle_mask
 from .evaluate import consistency, epe
 
-# %% ../nbs/13_gate.ipynb #556ac444
+# %% ../nbs/13_gate.ipynb #05016290
 def split_pairs(
     n:int, # pairs of the video
     every:int=8 # one in so many is held out
@@ -37,7 +37,7 @@ def split_pairs(
     train = [i for i in range(n) if i not in held]
     return train, held or train
 
-# %% ../nbs/13_gate.ipynb #2c3b4bd9
+# %% ../nbs/13_gate.ipynb #007b26f0
 def census(
     frames:Tensor, # (b, 3, h, w) uint8 or float 0..255
     slack:float=2. # levels of grey that count as no difference
@@ -57,7 +57,7 @@ def census_difference(
     there, stays = warp(census(b), flow)
     return torch.where(stays, (census(a) - there).abs().mean(1)/2, 1.)
 
-# %% ../nbs/13_gate.ipynb #29a297ea
+# %% ../nbs/13_gate.ipynb #580e0992
 def testimony(
     model:FlowModel, # the original
     labels:Labels, # filtered
@@ -73,7 +73,7 @@ def testimony(
         found[i] = (fwd, bwd), (cycle_mask(fwd, bwd, **LOOSE), cycle_mask(bwd, fwd, **LOOSE))
     return found
 
-# %% ../nbs/13_gate.ipynb #88c9618d
+# %% ../nbs/13_gate.ipynb #07134f56
 MEASURES = dict(miss='distance from the closer look (px)', census='census difference along verified pixels (0..1)',
     verified='share of pixels verified', cycle='median round-trip error (px)', colour='colour difference along verified pixels (0..255)')
 
@@ -126,7 +126,7 @@ def summary(
     table = pd.DataFrame(rows, index=['before', 'after']).T
     return table.assign(change=table.after - table.before)
 
-# %% ../nbs/13_gate.ipynb #32b92498
+# %% ../nbs/13_gate.ipynb #443a02b2
 @dataclass(frozen=True)
 class Verdict:
     "Is the refined model to be trusted?"
@@ -148,19 +148,20 @@ def judge(
         (worse <= slack, 'the frames agree less along its flow')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
-# %% ../nbs/13_gate.ipynb #4fcee338
+# %% ../nbs/13_gate.ipynb #70ddf571
 class Lookout:
     "Called after every step of training: looks at the held-out pairs now and then, and keeps the student at its best."
     def __init__(self,
         labels:Labels, # whose frames are used
         told:dict, # see `testimony`
         iters:int, # refinement iterations
-        every:int, # steps between looks
+        steps:int, # of the training
         path, # where to keep the best weights; a .json beside it keeps what was seen
+        looks:int=4, # over the training, the last at its end
         patience:int=3 # looks in a row that may be worse than the start
     ):
-        self.labels, self.told, self.iters, self.every, self.path, self.patience = labels, told, iters, every, Path(path), patience
-        self.seen = self._read()
+        self.labels, self.told, self.iters, self.path, self.patience = labels, told, iters, Path(path), patience
+        self.due, self.seen = {round(steps*(k+1)/looks) for k in range(looks)}, self._read()
 
     def _read(self) -> list: # (steps, pixels)
         notes = self.path.with_suffix('.json')
@@ -180,15 +181,15 @@ class Lookout:
     ) -> bool: # is there nothing to wait for?
         "Look, and keep the weights if they are the best so far."
         self.seen = [o for o in self.seen if o[0] < steps]
-        now, best = self.miss(model), min((o[1] for o in self.seen), default=float('inf'))
+        now, best = self.miss(model), min((miss for at, miss in self.seen if at), default=float('inf'))
         self.seen.append((steps, now))
-        if now < best:
+        if steps and not now >= best:
             with atomic_path(self.path) as temporary: torch.save(model.state_dict(), temporary)
         write_json(self.path.with_suffix('.json'), self.seen)
         late = [o[1] for o in self.seen[1:]][-self.patience:]
         return len(late) == self.patience and all(not o < self.seen[0][1] for o in late)
 
-    def __call__(self, step:int, model:FlowModel) -> bool: return (step+1) % self.every == 0 and self.note(step+1, model)
+    def __call__(self, step:int, model:FlowModel) -> bool: return step+1 in self.due and self.note(step+1, model)
 
     def best(self,
         model:nn.Module # to fill

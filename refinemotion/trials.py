@@ -50,7 +50,7 @@ class Trial:
     "Videos of a set, before and after each was refined on."
     before:pd.DataFrame # scores of the original, see `evaluate`
     after:pd.DataFrame # of the model refined on that very video
-    runs:pd.DataFrame # a row per video: frames, share of labels kept, seconds, and why it was not refined
+    runs:pd.DataFrame # a row per video: frames, share of labels kept, seconds, was the refined model accepted, and why there is none
     folder:Path # a folder for each video
 
     @property
@@ -107,7 +107,7 @@ def _do_video(model:FlowModel, start:str, dataset:Dataset, name:str, folder:Path
 
 def _run_row(folder:Path, name:str) -> dict:
     config = _read(folder/name/'config.json')
-    return {key: config.get(key) for key in ('frames', 'kept', 'seconds')} | dict(note=_read(folder/'notes.json').get(name, ''))
+    return {key: config.get(key) for key in ('frames', 'kept', 'seconds')} | dict(accepted=config.get('verdict', {}).get('used', False), note=_read(folder/'notes.json').get(name, ''))
 
 def trial(
     model:FlowModel, # where every video starts

@@ -36,7 +36,7 @@ class View:
         return tuple(max(16, round(side*self.scale)) for side in size)
 
 PLAIN = (View(),) # what the model says by itself
-MOST_FINE = 1_640_000 # pixels of the finest view
+MOST_FINE = 960_000 # pixels of the finest view
 
 def sharp_views(
     size:tuple, # (h, w) of the labels
