@@ -270,7 +270,7 @@ def _teach(original:FlowModel, labels:Labels, train:list[int], told:dict, augmen
     student = deepcopy(original)
     sampler = LabelSampler(labels, recipe.batch, recipe.crop, recipe.seed, train, augment, recipe.both)
     lookout = Lookout(labels, told, iters, recipe.steps, shop.folder/'best.pt')
-    if not lookout.seen: lookout.note(0, student)
+    if not (shop.folder/'training.pt').exists(): lookout.note(0, student)
     losses = finetune(student, sampler, recipe, shop.folder/'training.pt', resume=not shop.fresh, watch=lookout, progress=progress)
     return student, losses, lookout
 

@@ -9,9 +9,10 @@ import refinemotion.refine
 from refinemotion import datasets, evaluate, scenes, trials
 from refinemotion.filter import filter_labels
 from refinemotion.finetune import Recipe, finetune
+from refinemotion.gate import split_pairs
 from refinemotion.label import label_video
 from refinemotion.models import make_model, weights_hash
-from refinemotion.refine import refine, split_pairs
+from refinemotion.refine import refine
 from refinemotion.sample import LabelSampler
 from refinemotion.video import Video
 
@@ -62,7 +63,7 @@ def test_refinement_is_blind(model, frames, tmp_path, monkeypatch):
         drawn.update(place.pair for place, _ in items)
         return items
     monkeypatch.setattr(LabelSampler, 'draw', record)
-    result = refine(frames, model, out=tmp_path/'out', iters=2, alpha=9, beta=99, recipe=Recipe(steps=8, batch=2, crop=(64, 64), iters=1), progress=False)
+    result = refine(frames, model, out=tmp_path/'out', iters=2, alpha=9, beta=99, recipe=Recipe(steps=8, batch=2, crop=(64, 64), iters=1), gate=False, progress=False)
     train, held = split_pairs(len(result.labels))
     assert drawn <= set(train) and not drawn & set(held) and held
     assert weights_hash(result.model) != weights_hash(model)
@@ -70,7 +71,7 @@ def test_refinement_is_blind(model, frames, tmp_path, monkeypatch):
 
 def test_a_stop_while_moving_the_result_loses_nothing(model, frames, tmp_path, monkeypatch):
     "Overwriting replaces the marker last, so a broken move is never taken for a whole result."
-    out, quick = tmp_path/'out', dict(iters=1, alpha=9, beta=99, recipe=Recipe(steps=1, batch=1, crop=(64, 64), iters=1), progress=False)
+    out, quick = tmp_path/'out', dict(iters=1, alpha=9, beta=99, recipe=Recipe(steps=1, crop=(64, 64), iters=1), progress=False)
     refine(frames[:3], model, out=out, **quick)
     monkeypatch.setattr(refinemotion.refine, '_take', lambda *parts: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt): refine(frames[:3], model, out=out, overwrite=True, **quick)
