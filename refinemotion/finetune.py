@@ -15,6 +15,7 @@ from typing import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, to_device
@@ -51,10 +52,12 @@ class Recipe:
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
+    average:float=0. # decay of the running mean of the weights, which is what is handed back; 0: the last weights
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
     def __post_init__(self):
         if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
+        if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
         if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
 
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False)
@@ -137,7 +140,8 @@ def finetune(
     story = dict(start=weights_hash(model), recipe=_plain(recipe))
     with _left_alone(model, recipe.frozen):
         optimiser, schedule = _optimiser(model, recipe)
-        parts = dict(model=model, optimiser=optimiser, schedule=schedule)
+        mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
+        parts = dict(model=model, optimiser=optimiser, schedule=schedule) | (dict(mean=mean) if mean else {})
         losses = _restore(Path(checkpoint), parts, **story) if resume and checkpoint and Path(checkpoint).exists() else []
         train_mode(model)
         steps = range(len(losses), recipe.steps)
@@ -146,10 +150,12 @@ def finetune(
             losses.append(train_step(model, batch, optimiser, recipe))
             if not math.isfinite(losses[-1]): raise RefineError(f'the loss is {losses[-1]} at step {step}; lower the learning rate ({recipe.lr})')
             schedule.step()
+            if mean: mean.update_parameters(model)
             bar.set_postfix(loss=f'{sum(losses[-20:])/len(losses[-20:]):.3f}')
-            enough = watch is not None and watch(step, model)
+            enough = watch is not None and watch(step, mean.module if mean else model)
             if checkpoint and ((step+1) % every == 0 or step+1 == recipe.steps): _save(Path(checkpoint), parts, losses=losses, **story)
             if enough: break
+    if mean: model.load_state_dict(mean.module.state_dict())
     model.eval()
     return losses
 
