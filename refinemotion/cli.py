@@ -382,10 +382,10 @@ def run_refine(
     teacher:str=None, # a stronger model whose labels are taught; without it, the model's own
     teacher_weights:str=None, # its weights file, or a name from that list
     no_gate:bool=False, # hand back the refined model even if nothing was gained
-    steps:count=300, # optimiser steps
+    steps:count=240, # optimiser steps
     lr:positive=3e-4, # peak learning rate
     batch:count=2, # items per step; a crop in both directions of time is two, so an odd number takes one direction
-    crop:rows_by_columns=(224, 384), # rows and columns of a crop; smaller frames are used whole
+    crop:rows_by_columns=(192, 320), # rows and columns of a crop; smaller frames are used whole
     augment:HARDNESS='gentle', # how much harder the student's input is made; hard suits footage unlike what the model was trained on
     train_iters:count=6, # refinement iterations while training
     iters:count=None, # refinement iterations of the labels; without it, the model's own
@@ -470,7 +470,7 @@ def run_evaluate(
     settings:words=None, # size and iterations, such as native-12 or 256x448-32-bottom (rows that fill up the frame: below, not all round); without it, those that the set is used to
     out:str=None, # TABLE.csv; without it, the table is only printed
     refine:bool=False, # refine the model on each video, and evaluate it before and after
-    steps:count=150, # optimiser steps of each refinement
+    steps:count=240, # optimiser steps of each refinement
     augment:HARDNESS='gentle', # how much harder its student's input is made
     seed:int=0, # draws its batches
     pace:SPEED='exact', # fast: half precision, where the processor has it, and no more iterations than are needed

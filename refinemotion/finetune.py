@@ -39,9 +39,9 @@ def sequence_loss(
 @dataclass(frozen=True)
 class Recipe:
     "Settings of a training run."
-    steps:int=300 # optimiser steps
+    steps:int=240 # optimiser steps
     batch:int=2 # items per step
-    crop:tuple=(224, 384) # rows and columns of a crop; smaller frames are used whole
+    crop:tuple=(192, 320) # rows and columns of a crop; smaller frames are used whole
     lr:float=3e-4 # peak learning rate
     weight_decay:float=1e-4 # of AdamW
     warmup:float=.1 # share of the steps that the learning rate rises
@@ -52,7 +52,7 @@ class Recipe:
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
-    average:float=0. # decay of the running mean of the weights, which is what is handed back; 0: the last weights
+    average:float=.98 # decay of the running mean of the weights, which is what is handed back; 0: the last weights
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
     def __post_init__(self):
@@ -60,7 +60,7 @@ class Recipe:
         if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
         if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
 
-PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False)
+PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, average=0.)
 
 # %% ../nbs/12_finetune.ipynb #2affdb3e
 def train_mode(

@@ -159,7 +159,7 @@ def draw_both_tracks(
     original:FlowModel,
     refined:FlowModel,
     iters:int, # refinement iterations
-    most:int=16 # frames to show
+    most:int=12 # frames to show
 ) -> Tensor: # (t, 3, h', w') uint8
     "Tracks by the original and by the refined model, side by side."
     frames = torch.stack([labels.frame(i) for i in range(min(most, len(labels)+1))])
