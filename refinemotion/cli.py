@@ -558,13 +558,12 @@ def _is_demo(folder:Path) -> bool:
 def run_demo(
     *,
     out:str='refinemotion-demo', # folder for the result; an earlier demo there is replaced
-    steps:count=80, # optimiser steps
+    steps:count=100, # optimiser steps
     seed:int=0, # draws the batches
     device:str=None, # cpu, cuda, cuda:1, …; without it, a GPU where there is one
     overwrite:bool=False # replace what is there, demo or not
 ):
     "Refine the weights that ship with the package on the clip that ships with it."
-    from refinemotion.augment import HARD
     from refinemotion.core import package_data
     from refinemotion.finetune import Recipe
     from refinemotion.models import load_model
@@ -573,7 +572,7 @@ def run_demo(
     refuse_existing(Path(out), (), overwrite or _is_demo(Path(out)))
     original, scene = load_model('raft-mini', device=device), load_clip()
     print(f'raft-mini, {len(scene.frames)} frames of {scene.frames.shape[-1]}×{scene.frames.shape[-2]} pixels, {steps} steps: a minute or two', flush=True)
-    result = refine(package_data('data/clip.mp4'), original, out=out, augment=HARD, recipe=Recipe(steps=steps, seed=seed), overwrite=True, progress=_watched())
+    result = refine(package_data('data/clip.mp4'), original, out=out, recipe=Recipe(steps=steps, seed=seed), overwrite=True, progress=_watched())
     rows = zip(('all pixels', 'seen in both frames'), clip_errors(original, scene), clip_errors(result.model, scene))
     print(lay_out([_change(*row) for row in rows], 'end-point error', 'before', 'after', 'change'))
     print(f'report: {result.report}')

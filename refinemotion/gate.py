@@ -6,7 +6,7 @@
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'testimony', 'flows_of', 'compare', 'summary', 'Verdict',
            'judge', 'Lookout', 'draw_watch']
 
-# %% ../nbs/13_gate.ipynb #5887df34
+# %% ../nbs/13_gate.ipynb #7aecc26d
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from .label import Labels, frozen
 from .filter import LOOSE, cycle_mask
 from .evaluate import consistency
 
-# %% ../nbs/13_gate.ipynb #71297dd3
+# %% ../nbs/13_gate.ipynb #1362000a
 def split_pairs(
     n:int, # pairs of the video
     every:int=8 # one in so many is held out
@@ -37,7 +37,7 @@ def split_pairs(
     train = [i for i in range(n) if i not in held]
     return train, held or train
 
-# %% ../nbs/13_gate.ipynb #2a0b30ca
+# %% ../nbs/13_gate.ipynb #95e78756
 def census(
     frames:Tensor, # (b, 3, h, w) uint8 or float 0..255
     slack:float=2. # levels of grey that count as no difference
@@ -57,7 +57,7 @@ def census_difference(
     there, stays = warp(census(b), flow)
     return torch.where(stays, (census(a) - there).abs().mean(1)/2, 1.)
 
-# %% ../nbs/13_gate.ipynb #dac14f13
+# %% ../nbs/13_gate.ipynb #f2841564
 def testimony(
     model:FlowModel, # the original
     labels:Labels, # filtered
@@ -73,7 +73,7 @@ def testimony(
         found[i] = (fwd, bwd), (cycle_mask(fwd, bwd, **LOOSE), cycle_mask(bwd, fwd, **LOOSE))
     return found
 
-# %% ../nbs/13_gate.ipynb #dfa95d54
+# %% ../nbs/13_gate.ipynb #506fb243
 MEASURES = dict(miss='distance from the closer look (px)', census='census difference along verified pixels (0..1)',
     verified='share of pixels verified', cycle='median round-trip error (px)', colour='colour difference along verified pixels (0..255)')
 
@@ -128,7 +128,7 @@ def summary(
     table = pd.DataFrame(rows, index=['before', 'after']).T
     return table.assign(change=table.after - table.before)
 
-# %% ../nbs/13_gate.ipynb #3ea8be7d
+# %% ../nbs/13_gate.ipynb #aff476f3
 @dataclass(frozen=True)
 class Verdict:
     "Is the refined model to be trusted?"
@@ -150,7 +150,7 @@ def judge(
         (worse <= slack, 'the frames agree less along its flow')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
-# %% ../nbs/13_gate.ipynb #7808bbba
+# %% ../nbs/13_gate.ipynb #784fe255
 class Lookout:
     "Called after every step of training: looks at the held-out pairs now and then, and keeps the student at its best."
     def __init__(self,
