@@ -30,7 +30,8 @@ from .models import EXACT, FlowModel, as_pace, chain_tracks, load_model, save_mo
 from .views import PLAIN, sharp_views
 from .label import Labels, label_video
 from .filter import LOOSE, PAPER, filter_labels
-from .sample import LabelSampler
+from .densify import Agreement, Filled
+from .sample import Balance, LabelSampler
 from .augment import GENTLE, Augment
 from .finetune import Recipe, finetune
 from .gate import Lookout, Verdict, compare, draw_watch, flows_of, judge, split_pairs, summary, testimony
@@ -229,10 +230,11 @@ def _version() -> str:
     try: return version('refinemotion')
     except PackageNotFoundError: return 'checkout'
 
-def _describe(video:Video, model:FlowModel, teacher:FlowModel, iters:int, views:tuple, check:dict, augment:Augment, recipe:Recipe, gate:bool) -> dict:
+def _describe(video:Video, model:FlowModel, teacher:FlowModel, iters:int, views:tuple, check:dict, augment:Augment, recipe:Recipe, gate:bool, fill:Agreement, balance:Balance) -> dict:
     return dict(refinemotion=_version(), source=video.name, size=list(video.size), model=model.arch, start=weights_hash(model),
         teacher=teacher.arch, teacher_weights=weights_hash(teacher), iters=iters, views=[asdict(view) for view in views],
-        pace=model.pace.story, filter=check, augment=asdict(augment), recipe=asdict(recipe), gate=gate)
+        pace=model.pace.story, filter=check, augment=asdict(augment), recipe=asdict(recipe), gate=gate,
+        fill=fill and fill._asdict(), balance=balance and balance.story)
 
 def _open(video, size) -> Video:
     video = video if isinstance(video, Video) else Video(video)
@@ -270,13 +272,10 @@ def _label(video:Video, teacher:FlowModel, shop:Workshop, iters:int, views:tuple
         raise
 
 # %% ../nbs/14_refine.ipynb #a6fa502b
-def _teach(original:FlowModel, labels:Labels, train:list[int], told:dict, augment:Augment, recipe:Recipe, iters:int, shop:Workshop, progress:bool):
-    student = deepcopy(original)
-    sampler = LabelSampler(labels, recipe.batch, recipe.crop, recipe.seed, train, augment, recipe.both)
-    lookout = Lookout(labels, told, iters, recipe.steps, shop.folder/'best.pt')
-    if not (shop.folder/'training.pt').exists(): lookout.note(0, student)
-    losses = finetune(student, sampler, recipe, shop.folder/'training.pt', resume=not shop.fresh, watch=lookout, progress=progress)
-    return student, losses, lookout
+def _teach(original:FlowModel, sampler:LabelSampler, recipe:Recipe, lookout:Lookout, shop:Workshop, progress:bool) -> tuple[FlowModel, list[float]]:
+    student, checkpoint = deepcopy(original), shop.folder/'training.pt'
+    if not checkpoint.exists(): lookout.note(0, student)
+    return student, finetune(student, sampler, recipe, checkpoint, resume=not shop.fresh, watch=lookout, progress=progress)
 
 def _filter(labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
     try: return filter_labels(labels, **check, progress=progress)
@@ -308,6 +307,8 @@ def refine(
     alpha:float=LOOSE['alpha'], # of `cycle_mask`
     beta:float=LOOSE['beta'], # of `cycle_mask`, pixels
     color:float=None, # of `color_mask`; None: no colour check
+    fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
+    balance:Balance=None, # which labels are drawn more often; None: each is equally likely
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=Recipe(), # how it is trained
     pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own
@@ -324,16 +325,17 @@ def refine(
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     _check_input(video, recipe)
     iters, views, check = iters or original.iters, views or sharp_views(video.size), dict(alpha=alpha, beta=beta, color=color)
-    config = _describe(video, original, teacher, iters, views, check, augment, recipe, gate)
+    config = _describe(video, original, teacher, iters, views, check, augment, recipe, gate, fill, balance)
     shop.begin(config)
     labels = _label(video, teacher, shop, iters, views, progress)
     kept = _filter(labels, check, progress)
     train, held = split_pairs(len(labels))
-    told = testimony(original, labels, held, progress)
-    student, losses, lookout = _teach(original, labels, train, told, augment, recipe, iters, shop, progress)
+    sampler = LabelSampler(Filled(labels, fill) if fill else labels, recipe.batch, recipe.crop, recipe.seed, train, augment, recipe.both, balance)
+    lookout = Lookout(labels, testimony(original, labels, held, progress), iters, recipe.steps, shop.folder/'best.pt', patience=3 if gate else recipe.steps)
+    student, losses = _teach(original, sampler, recipe, lookout, shop, progress)
     if gate: lookout.best(student)
     flows = tuple(flows_of(net, labels, held, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
-    metrics = compare(labels, told, *flows)
+    metrics = compare(labels, lookout.told, *flows)
     verdict = judge(metrics)
     config |= dict(frames=len(labels)+1, notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=verdict.accepted or not gate))

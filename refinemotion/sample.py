@@ -167,6 +167,11 @@ class Balance:
     def n(self) -> int: # of bins
         return len(self.edges)+1
 
+    @property
+    def story(self) -> dict:
+        "What to note of it."
+        return dict(score=getattr(self.score, '__name__', str(self.score)), edges=list(self.edges), temperature=self.temperature)
+
     def kinds(self,
         labels, # a label store
         pair:int, # which of its pairs
