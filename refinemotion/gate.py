@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, atomic_path, warp, write_json
+from .core import atomic_path, warp, write_json
 from .video import Video
 from .show import palette
 from .models import FlowModel

@@ -337,9 +337,10 @@ def refine(
     flows = tuple(flows_of(net, labels, held, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
     metrics = compare(labels, lookout.told, *flows)
     verdict = judge(metrics)
+    used = verdict.accepted or not gate
     config |= dict(frames=len(labels)+1, notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
-        verdict=asdict(verdict) | dict(used=verdict.accepted or not gate))
+        verdict=asdict(verdict) | dict(used=used))
     _write_result(shop.folder, original, student, labels, kept, losses, lookout.seen, flows, metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))
     folder = shop.finish()
-    return Refined(student if verdict.accepted or not gate else original, student, verdict, Labels(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder)
+    return Refined(student if used else original, student, verdict, Labels(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder)
