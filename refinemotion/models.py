@@ -249,7 +249,7 @@ class WeightCard:
     file:str = '' # the file's name inside this package
     commercial:bool = True # may they be used commercially, by their licence?
 
-_NETWORKS = ('raft',) # modules of this package that register architectures
+_NETWORKS = ('raft', 'pips') # modules of this package that register architectures
 _ARCHS:dict[str, tuple[Callable, tuple[WeightCard, ...]]] = {}
 
 def register_model(
