@@ -12,6 +12,7 @@ import hashlib, json, pickle, warnings
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
@@ -60,8 +61,24 @@ def as_pace(
 
 # %% ../nbs/05_models.ipynb #8bbc5bd0
 class TrackModel(nn.Module):
-    "A network that turns a clip and query points into tracks."
-    def track(self, video, queries): raise NotImplementedError
+    "A network that turns a clip and query points into tracks. Subclasses define `track`, and what of its work all queries share in `follower`."
+    window:int = 8 # frames it looks at together, or is taught together
+    iters:int = None # iterations when nobody says, for networks that have any
+    pace:Pace = EXACT # how inference may hurry
+
+    def track(self,
+        video:Tensor, # (t, 3, h, w) uint8
+        queries # (n, 3) as (t, x, y)
+    ) -> tuple[Tensor, Tensor]: # xy (n, t, 2) pixels and visible (n, t) bool
+        "Follow points through a clip."
+        raise NotImplementedError
+
+    def follower(self,
+        video:Tensor, # (t, 3, h, w) uint8
+        iters:int=None # iterations; None: the model's own
+    ) -> Callable: # queries to what `track` says of them
+        "`track` for several sets of points of one clip."
+        return partial(self.track, video, **{} if iters is None else dict(iters=iters))
 
 class FlowModel(TrackModel):
     "A network that turns pairs of frames into flow. Subclasses define `encode` and `match`."
@@ -69,7 +86,6 @@ class FlowModel(TrackModel):
     least:int = 128 # and be at least this long
     iters:int = 12 # iterations when nobody says
     padding:str = 'centre' # where extra rows go, see `Pad`
-    pace:Pace = EXACT # how inference may hurry
 
     def encode(self,
         frames:Tensor # (b, 3, h, w) float 0..255, padded
@@ -231,9 +247,17 @@ def track(self:FlowModel,
 ) -> tuple[Tensor, Tensor]: # xy (n, t, 2) pixels and visible (n, t) bool
     "Follow points through a clip by chained flow."
     video = to_frames(video)
-    queries = check_queries(queries, len(video), *video.shape[-2:])
-    fwd, bwd = self.both_ways(video, iters)
-    return chain_tracks(fwd, bwd, queries.to(fwd.device))
+    return self.follower(video, iters)(check_queries(queries, len(video), *video.shape[-2:]))
+
+@patch
+def follower(self:FlowModel,
+    video:Tensor, # (t, 3, h, w) uint8
+    iters:int=None # refinement iterations; None: the model's own
+) -> Callable: # queries to what `track` says of them
+    "Points by flow that is computed once."
+    video = to_frames(video)
+    fwd, bwd = self.both_ways(video, iters) if len(video) > 1 else video.new_empty(2, 0, 2, *video.shape[-2:], dtype=torch.float32)
+    return lambda queries: chain_tracks(fwd, bwd, check_queries(queries, len(video), *video.shape[-2:]).to(fwd.device))
 
 # %% ../nbs/05_models.ipynb #2f35a276
 @dataclass(frozen=True)

@@ -205,16 +205,17 @@ class PIPs(TrackModel):
         return found, self.vis_predictor(feats)[..., 0]
 
     def predictions(self,
-        clip:Tensor, # (b, s, 3, h, w) uint8 or float 0..255
+        clip:Tensor, # (b, s, 3, h, w) uint8 or float 0..255; of less than a window the last frame is shown again
         xy:Tensor, # (b, n, 2) pixels of the first frame
         iters:int=None, # iterations; None: the model's own
         scores:bool=False # hand out score maps?
     ) -> Guess:
         "One window, with gradients: what training needs."
         (b, s, _, h, w), maps_kept = clip.shape, []
-        if s != self.window: raise InputError(f'a window has {s} frames; expected {self.window}')
+        if s > self.window: raise InputError(f'there are {s} frames, but a window has {self.window}; cut the clip')
+        clip = clip[:, torch.arange(self.window).clamp(max=s-1)]
         pad = Pad(h, w, self.multiple, self.least)
-        maps = [o.unflatten(0, (b, s)) for o in halvings(self.encode(pad.pad(clip.flatten(0, 1).to(xy.dtype))), self.levels)]
+        maps = [o.unflatten(0, clip.shape[:2]) for o in halvings(self.encode(pad.pad(clip.flatten(0, 1).to(xy.dtype))), self.levels)]
         shift = xy.new_tensor([pad.pads[0], pad.pads[2]])
         start = (xy + shift)/self.stride
         def look(feats, at):
@@ -224,9 +225,9 @@ class PIPs(TrackModel):
                 found.append(read_scores(score, at/2**level, self.radius))
                 if scores and not level: maps_kept.append(score)
             return torch.cat(found, -1)
-        feats = read_features(maps[0][:, 0], start)[:, :, None].expand(-1, -1, s, -1)
+        feats = read_features(maps[0][:, 0], start)[:, :, None].expand(-1, -1, self.window, -1)
         tracks, visible = self.improve(look, feats, start, iters or self.iters)
-        return Guess([at*self.stride - shift for at in tracks], visible, maps_kept)
+        return Guess([at[:, :, :s]*self.stride - shift for at in tracks], visible[..., :s], [o[:, :, :s] for o in maps_kept])
 
 # %% ../nbs/07_pips.ipynb #d0fde1b1
 @register_model('pips')
@@ -327,17 +328,30 @@ def _walk(self:PIPs, film:Film, order:list, begin:Tensor, xy:Tensor, feats:Tenso
     return at, seen
 
 @patch
-@torch.no_grad()
-@full_float32()
+def follower(self:PIPs,
+    video:Tensor, # (t, 3, h, w) uint8
+    iters:int=None # iterations; None: the model's own
+) -> Callable: # queries to what `track` says of them
+    "`track` for several sets of points of one clip, whose features are made once."
+    if iters is not None and iters < 1: raise InputError(f'iters is {iters}; at least 1 iteration is needed')
+    film = Film(self, to_frames(video))
+    return lambda queries: self._follow(film, queries, iters or self.iters)
+
+@patch
 def track(self:PIPs,
     video:Tensor, # (t, 3, h, w) uint8
     queries, # (n, 3) as (t, x, y)
     iters:int=None # iterations; None: the model's own
 ) -> tuple[Tensor, Tensor]: # xy (n, t, 2) pixels and visible (n, t) bool
     "Follow points through a clip of any length, to both sides of their frames."
-    if iters is not None and iters < 1: raise InputError(f'iters is {iters}; at least 1 iteration is needed')
-    video = to_frames(video)
-    queries, t, film = check_queries(queries, len(video), *video.shape[-2:]), len(video), Film(self, video)
+    return self.follower(video, iters)(queries)
+
+@patch
+@torch.no_grad()
+@full_float32()
+def _follow(self:PIPs, film:Film, queries, iters:int) -> tuple[Tensor, Tensor]: # (n, t, 2) pixels and (n, t) bool
+    t, size = len(film.video), film.video.shape[-2:]
+    queries = check_queries(queries, t, *size)
     like, asked = next(self.parameters()), queries[:, 0].long()
     device, shift = like.device, film.shift.to(like)
     start, feats = (queries[:, 1:].to(like) + shift)/self.stride, like.new_empty(len(queries), self.latent)
@@ -345,10 +359,10 @@ def track(self:PIPs,
         these = (asked == i).nonzero()[:, 0].to(device)
         feats[these] = read_features(film(i)[0].permute(2, 0, 1)[None].contiguous(), start[None, these])[0]
     order, begin = list(range(t)), asked.to(device)
-    at, seen = self._walk(film, order, begin, start, feats, iters or self.iters)
+    at, seen = self._walk(film, order, begin, start, feats, iters)
     if (begin > 0).any():
-        back, seen_back = (o.flip(1) for o in self._walk(film, order[::-1], t-1 - begin, start, feats, iters or self.iters))
+        back, seen_back = (o.flip(1) for o in self._walk(film, order[::-1], t-1 - begin, start, feats, iters))
         before = torch.arange(t, device=device) < begin[:, None]
         at, seen = torch.where(before[..., None], back, at), torch.where(before, seen_back, seen)
     xy = (at*self.stride - shift).float()
-    return xy, (seen > .5) & inside(xy.movedim(-1, -2)[..., None], *video.shape[-2:])[..., 0]
+    return xy, (seen > .5) & inside(xy.movedim(-1, -2)[..., None], *size)[..., 0]
