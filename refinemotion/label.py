@@ -217,13 +217,13 @@ def check(self:Labels,
 # %% ../nbs/08_label.ipynb #5f9cc15e
 @patch
 def write_keep(self:Labels,
-    verdicts:Iterable, # for each pair: keep (2, h, w) bool, forwards and backwards, and counts (2, k) of whatever the filter counts
+    verdicts:Iterable, # for each pair: two masks, forwards and backwards, and counts (2, k) of whatever the filter counts
     **settings # of the filter
 ):
     "Store the masks of all pairs, and then the settings that made them."
     (self.folder/'keep.json').unlink(missing_ok=True)
     for i, (keep, counts) in enumerate(verdicts):
-        fwd, bwd = np.packbits(keep.cpu().numpy().reshape(2, -1), axis=1)
+        fwd, bwd = (np.packbits(one.cpu().numpy()) for one in keep)
         with atomic_path(store_path(self.folder, 'keep', i)) as temporary:
             np.savez(temporary, keep_fwd=fwd, keep_bwd=bwd, counts=counts.cpu().numpy())
     write_json(self.folder/'keep.json', settings)
