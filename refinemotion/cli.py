@@ -382,16 +382,18 @@ def run_refine(
     teacher:str=None, # a stronger model whose labels are taught; without it, the model's own
     teacher_weights:str=None, # its weights file, or a name from that list
     no_gate:bool=False, # hand back the refined model even if nothing was gained
-    steps:count=240, # optimiser steps
-    lr:positive=3e-4, # peak learning rate
-    batch:count=2, # items per step; a crop in both directions of time is two, so an odd number takes one direction
-    crop:rows_by_columns=(192, 320), # rows and columns of a crop; smaller frames are used whole
+    steps:count=None, # optimiser steps; without it, 240 for flow and 200 for tracks
+    lr:positive=None, # peak learning rate; without it, 0.0003 for flow and 0.0001 for tracks
+    batch:count=None, # items per step; of flow, a crop in both directions of time is two, so an odd number takes one direction. Without it, 2 for flow and 1 for tracks
+    crop:rows_by_columns=None, # rows and columns of a crop; smaller frames are used whole. Without it, 192x320 for flow and 256x448 for tracks
     augment:HARDNESS='gentle', # how much harder the student's input is made; hard suits footage unlike what the model was trained on
-    train_iters:count=6, # refinement iterations while training
+    train_iters:count=None, # refinement iterations while training; without it, 6 for flow and 4 for tracks
     iters:count=None, # refinement iterations of the labels; without it, the model's own
     alpha:float=.01, # labels may miss on the way back by this share of the way
     beta:float=.5, # and by this many pixels
     color:positive=None, # largest change of colour of a label, as a share of full scale; without it, no such check
+    within:positive=2., # tracks may miss on the way back by this many pixels
+    queries:str=None, # csv with columns t, x, y: points that matter, for trackers; without it, the whole frame
     size:frame_size=None, # resize frames to this, or to this longer side; without it, half a megapixel at most
     start:int=0, # first frame
     stop:int=None, # the frame after the last
@@ -402,16 +404,16 @@ def run_refine(
 ):
     "Make a model better on a video: model.safetensors, the labels and a report."
     from refinemotion import augment as augments
-    from refinemotion.finetune import Recipe
     from refinemotion.models import PACES
     from refinemotion.gate import summary
     from refinemotion.refine import refine
     from refinemotion.video import Video
     from refinemotion.views import PLAIN
     video = Video(input, start=start, stop=stop, step=stride)
-    recipe = Recipe(steps=steps, batch=batch, crop=crop, lr=lr, iters=train_iters, seed=seed, precision=PACES[pace].precision, both=batch % 2 == 0)
+    given = dict(steps=steps, batch=batch, crop=crop, lr=lr, iters=train_iters, seed=seed, precision=PACES[pace].precision, both=False if batch and batch % 2 else None)
+    recipe = {key: value for key, value in given.items() if value is not None}
     result = refine(video, model, weights, out, iters=iters, size=size, views=PLAIN if look == 'plain' else None, teacher=teacher, teacher_weights=teacher_weights,
-        alpha=alpha, beta=beta, color=color, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
+        alpha=alpha, beta=beta, color=color, within=within, queries=read_queries(queries) if queries else None, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
         resume=resume, overwrite=overwrite, progress=_watched())
     _say_notes(result.labels.story['notes'])
     print(summary(result.metrics).to_string(float_format='{:.4f}'.format))
@@ -470,7 +472,7 @@ def run_evaluate(
     settings:words=None, # size and iterations, such as native-12 or 256x448-32-bottom (rows that fill up the frame: below, not all round); without it, those that the set is used to
     out:str=None, # TABLE.csv; without it, the table is only printed
     refine:bool=False, # refine the model on each video, and evaluate it before and after
-    steps:count=240, # optimiser steps of each refinement
+    steps:count=None, # optimiser steps of each refinement; without it, as many as `refine` takes
     augment:HARDNESS='gentle', # how much harder its student's input is made
     seed:int=0, # draws its batches
     pace:SPEED='exact', # fast: half precision, where the processor has it, and no more iterations than are needed
@@ -506,10 +508,10 @@ def _evaluate_into(out:str, overwrite:bool, *what): # rows wait beside the table
 def _refine_each(net, data, out:str, videos, settings, steps:int, augment:str, seed:int, pace:str):
     from refinemotion import augment as augments
     from refinemotion.evaluate import write_table
-    from refinemotion.finetune import Recipe
     from refinemotion.models import PACES
     from refinemotion.trials import trial
-    folder, recipe = Path(out).with_suffix(''), Recipe(steps=steps, seed=seed, precision=PACES[pace].precision)
+    folder, recipe = Path(out).with_suffix(''), dict(steps=steps, seed=seed, precision=PACES[pace].precision)
+    if steps is None: recipe.pop('steps')
     found = trial(net, data, folder, videos, settings, progress=_watched(), augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace])
     _print_table(found.runs)
     _print_comparison(found.comparison)

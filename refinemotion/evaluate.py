@@ -370,7 +370,8 @@ class _Run:
         self.model, self.points, self.frames = model, points, Video(points.video, size=_size(setting, points.size)).read()
         self.flows = model.both_ways(self.frames, setting.iters) if isinstance(model, FlowModel) else ()
         for flow in self.flows: _expect(flow, (len(self.frames)-1, 2, *self.frames.shape[-2:]))
-        self.track = partial(_chain, *self.flows) if self.flows else partial(model.track, self.frames, **_more(model, setting))
+        self.more = {} if self.flows else _more(model, setting)
+        self.track = partial(_chain, *self.flows) if self.flows else model.follower(self.frames, **self.more)
 
     def answer(self, queries): return _follow(self.track, queries, len(self.frames), self.points.size, self.frames.shape[-2:])
 
@@ -380,7 +381,7 @@ class _Run:
         return torch.cat([self._moved(i, xy[both, i:i+2], size) for i, both in enumerate((visible[:, :-1] & visible[:, 1:]).T)])
 
     def _moved(self, i:int, xy:Tensor, size:tuple) -> Tensor: # (n, 2, 2) the points seen in frames i and i+1 -> (n,)
-        track = partial(self.model.track, self.frames[i:i+2], **self.track.keywords)
+        track = partial(self.model.track, self.frames[i:i+2], **self.more)
         answer, _ = _follow(track, torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.frames.shape[-2:])
         return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 

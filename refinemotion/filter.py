@@ -140,7 +140,7 @@ def filter_labels(
     return keep_table(labels)
 
 # %% ../nbs/09_filter.ipynb #c0b96983
-WITHIN = 1.5 # pixels, the paper's for 768×1280
+WITHIN = 2. # pixels; the paper has 1.5 for 768×1280 and 3 for 256×448
 
 def track_cycle_mask(
     xy:Tensor, # (…, s, 2) pixels, a walk through s frames

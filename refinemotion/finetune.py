@@ -68,7 +68,7 @@ TRACKS = Recipe(steps=200, batch=1, crop=(256, 448), lr=1e-4, iters=4, both=Fals
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, average=0.)
 
 # %% ../nbs/12_finetune.ipynb #7bf51f40
-SEEN = 3. # weight of visibility, pixels per nat, where it is taught
+SEEN = 6. # weight of visibility, pixels per nat, where it is taught
 
 def score_loss(
     scores:list[Tensor], # (b, n, s, h, w) score maps per iteration
@@ -132,9 +132,10 @@ def loss(self:TrackModel,
     "What a batch of tracks says against the network."
     with _autocast(self, recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **dict(scores=True) if recipe.scores else {})
     turned = lambda xy: xy.movedim(-1, 1) # (b, n, s, 2) -> (b, 2, n, s), as flow has it
-    loss = sequence_loss(list(map(turned, guess.tracks)), turned(batch.xy), batch.keep & (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device), recipe.gamma)
-    if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores, batch.xy/self.stride, batch.keep if batch.visible is None else batch.visible)
-    if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible.float(), batch.visible.float())
+    later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
+    loss = sequence_loss(list(map(turned, guess.tracks)), turned(batch.xy), batch.keep & later, recipe.gamma)
+    if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores, batch.xy/self.stride, later & (batch.keep if batch.visible is None else batch.visible))
+    if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float())
     return loss
 
 @full_float32()

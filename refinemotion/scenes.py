@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['KINDS', 'CAMERA', 'fractal_noise', 'dead_leaves', 'textures', 'Layers', 'outline', 'frontmost', 'homographies',
            'to_image', 'to_plane', 'draw_layers', 'look', 'follow', 'Paint', 'draw_paint', 'render', 'Pairs',
-           'scene_pairs', 'Scene', 'solve', 'shoot', 'make_scene', 'cast_shadow', 'add_fog', 'drift_exposure',
-           'defocus', 'add_noise', 'compress', 'real_camera', 'save_formula', 'load_formula', 'load_clip']
+           'scene_pairs', 'Clips', 'scene_clips', 'Scene', 'solve', 'shoot', 'make_scene', 'cast_shadow', 'add_fog',
+           'drift_exposure', 'defocus', 'add_noise', 'compress', 'real_camera', 'save_formula', 'load_formula',
+           'load_clip']
 
 # %% ../nbs/02_scenes.ipynb #008a62fb
 import math
@@ -392,6 +393,43 @@ def scene_pairs(
     target, visible = follow(formula, view[0], view[2], 1, (h, w))
     frames = render(formula, paint, 0, (h, w), view), render(formula, paint, 1, (h, w))
     return Pairs(*frames, (target - grid).view(b, 2, h, w), visible.view(b, h, w))
+
+# %% ../nbs/02_scenes.ipynb #700ea12a
+class Clips(NamedTuple):
+    "Short films of `b` scenes with exact tracks."
+    frames:Tensor # (b, t, 3, h, w) in 0..255
+    xy:Tensor # (b, n, t, 2) pixels, exact for hidden points too
+    visible:Tensor # (b, n, t) bool
+
+def _on_objects(front:Tensor, n:int, g) -> Tensor: # (b, m) layers in front -> (b, n) which points to take: those on objects more readily, by a random margin
+    return (torch.rand(front.shape, generator=g) + (front == 0).cpu()*torch.rand(len(front), 1, generator=g)).argsort(1)[:, :n].to(front.device)
+
+def scene_clips(
+    b:int, # clips, each of a scene of its own
+    h:int, # rows
+    w:int, # columns
+    t:int, # frames
+    n:int, # points, asked about in the first frame
+    seed:int, # same seed, same clips
+    bank:Tensor=None, # (k, 3, size, size) from `textures`; pass it when calling often
+    layers:int=5, # the background and the objects over it
+    kind:str='nonrigid', # the richest motion to draw, see `draw_layers`
+    speed:tuple=(.3, 10.), # pixels per frame, slowest and fastest
+    thin:float=.15, # share of thin objects
+    device=None # where the clips end up
+) -> Clips:
+    "`b` clips with exact tracks."
+    _check(h, w, t, layers, kind, speed)
+    bank = (textures(2*layers, seed=seed) if bank is None else bank).to(device)
+    formula = draw_layers(b, layers, (h, w), t, seed, kind, speed, thin).to(device)
+    paint, g = draw_paint(bank, b, layers, seed), seed_generator(seed, 'points')
+    frames = torch.stack([render(formula, paint, i, (h, w)) for i in range(t)], 1)
+    xy = (torch.rand(b, 2, 4*n, generator=g)*torch.tensor([w-1., h-1.])[:, None]).to(device)
+    plane, _, front = look(formula, 0, xy)
+    taken = _on_objects(front, n, g)
+    plane, front = plane.gather(-1, taken[:, None, None].expand(*plane.shape[:-1], n)), front.gather(1, taken)
+    steps = [follow(formula, plane, front, i, (h, w)) for i in range(t)]
+    return Clips(frames, torch.stack([at.transpose(1, 2) for at, _ in steps], 2), torch.stack([seen for _, seen in steps], 2))
 
 # %% ../nbs/02_scenes.ipynb #037e1712
 @dataclass

@@ -21,7 +21,7 @@ from .core import LabelError, StoreError, write_json
 from .video import Video
 from .datasets import Dataset
 from .show import palette
-from .models import EXACT, FlowModel, load_model, weights_hash
+from .models import EXACT, TrackModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
 from .refine import refine
 
@@ -29,12 +29,12 @@ from .refine import refine
 def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
 
 def refine_once(
-    model:FlowModel, # the start
+    model:TrackModel, # the start
     video:Video,
     out, # folder for the result: a finished one is kept, an unfinished one goes on
     progress:bool=True, # show bars?
     **how # for `refine`
-) -> tuple[FlowModel, str]: # the refined model; why it is the original instead, or an empty text
+) -> tuple[TrackModel, str]: # the refined model; why it is the original instead, or an empty text
     "Refine a model on a video, unless that was done before."
     folder = Path(out)
     if not (folder/'config.json').exists():
@@ -61,7 +61,7 @@ class Trial:
     def model(self,
         name:str, # a video
         pace=EXACT # see `load_model`
-    ) -> FlowModel: # on the CPU
+    ) -> TrackModel: # on the CPU
         "The model refined on a video."
         return load_model(self.folder/name/'model.safetensors', device='cpu', pace=pace)
 
@@ -87,7 +87,7 @@ def _agree(path:Path, story:dict, what:str):
 # %% ../nbs/14_trials.ipynb #714a96a1
 def _rows(path:Path) -> pd.DataFrame: return read_table(path) if path.exists() else pd.DataFrame()
 
-def _add_row(path:Path, name:str, model:FlowModel, dataset:Dataset, settings, weights:str):
+def _add_row(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, weights:str):
     done = _rows(path)
     if name in done.index: return
     row = evaluate(model, dataset, [name], settings, progress=False)
@@ -95,7 +95,7 @@ def _add_row(path:Path, name:str, model:FlowModel, dataset:Dataset, settings, we
     table.attrs = story
     write_table(table, path)
 
-def _do_video(model:FlowModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
+def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
     video = dataset[name]
     _agree(folder/'videos.json', {name: video_print(video)}, 'with other videos')
     if all(name in _rows(folder/f'{when}.csv').index for when in ('before', 'after')): return
@@ -110,7 +110,7 @@ def _run_row(folder:Path, name:str) -> dict:
     return {key: config.get(key) for key in ('frames', 'kept', 'seconds')} | dict(accepted=config.get('verdict', {}).get('used', False), note=_read(folder/'notes.json').get(name, ''))
 
 def trial(
-    model:FlowModel, # where every video starts
+    model:TrackModel, # where every video starts
     dataset:Dataset,
     out, # folder for models and tables; a trial that was cut off goes on
     videos=None, # names; None: all the set has
