@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, LabelError, OutputError, StoreError, atomic_path, write_json
+from .core import InputError, LabelError, OutputError, StoreError, atomic_path, resize_xy, write_json
 from .video import Video, need_frames
 from .show import draw_tracks, html_figure, html_video, palette, side_by_side, style
-from .models import EXACT, TrackModel, as_pace, load_model, save_model, weights_hash
+from .models import EXACT, TrackModel, as_pace, check_queries, load_model, save_model, weights_hash
 from .views import PLAIN
 from .label import Labels
 from .filter import LOOSE, PAPER, WITHIN
@@ -248,6 +248,10 @@ def _its_teacher(teacher, weights, original:TrackModel, pace) -> TrackModel:
     if type(road_of(teacher)) is not type(road_of(original)): raise InputError(f'{teacher.arch} cannot teach {original.arch}: one answers with flow, the other with tracks')
     return teacher
 
+def _asked(queries, video:Video) -> Tensor: # (n, 3), in pixels of the video as it was given, to those of the working size
+    queries = check_queries(queries, video.n, *video.source.size)
+    return torch.cat([queries[:, :1], resize_xy(queries[:, 1:], video.source.size, video.size)], 1)
+
 def _as_recipe(recipe, usual:Recipe) -> Recipe:
     return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
 
@@ -300,7 +304,7 @@ def refine(
     beta:float=LOOSE['beta'], # of `cycle_mask`, pixels
     color:float=None, # of `color_mask`; None: no colour check
     within:float=WITHIN, # of `track_cycle_mask`, pixels; for trackers, whose labels the three before do not touch
-    queries=None, # (n, 3) as (t, x, y): points that matter, for trackers; None: the whole frame
+    queries=None, # (n, 3) as (t, x, y), in pixels of the video as it is given: points that matter, for trackers; None: the whole frame
     points:int=256, # tracks per window, for trackers
     fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
     balance:Balance=None, # which labels are drawn more often; None: each is equally likely
@@ -321,10 +325,11 @@ def refine(
     recipe = _as_recipe(recipe, road.recipe)
     _check_input(video, recipe)
     iters, views, check = iters or original.iters, views or road.views(video.size), road.check(alpha, beta, color, within)
-    asked = None if queries is None else torch.as_tensor(queries).tolist()
-    config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate, queries=asked, points=points)
+    asked = None if queries is None else _asked(queries, video)
+    config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate,
+        queries=None if asked is None else asked.tolist(), points=points)
     shop.begin(config)
-    labels = _label(road, shop, video, teacher, iters=iters, views=views, points=points, queries=queries, progress=progress)
+    labels = _label(road, shop, video, teacher, iters=iters, views=views, points=points, queries=asked, progress=progress)
     kept = _filter(road, labels, check, progress)
     train, held = road.split(labels)
     sampler, told = road.sampler(labels, recipe, train, augment, balance, fill), road.testimony(original, labels, held, progress)
