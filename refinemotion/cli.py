@@ -174,6 +174,7 @@ def run_models(
     names = list_models(pattern)
     if not names: raise InputError(f'no model fits {pattern!r}; there are {", ".join(list_models())}')
     rows = [(name, card.name, card.licence, card.trained_on, card.url or 'in the package') for name in names for card in weight_cards(name)]
+    rows += [(name, '-', '-', '-', 'your own file: --weights FILE') for name in names if not weight_cards(name)]
     print(lay_out(rows, 'model', 'weights', 'licence', 'trained on', 'from'))
 
 # %% ../nbs/15_cli.ipynb #25ebfeb8

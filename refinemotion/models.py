@@ -437,8 +437,9 @@ def load_model(
         if weights is not None: raise WeightsError(f'{name} brings its own weights; leave out {weights}')
         name, weights = _own_arch(name), name
     model = make_model(name)
-    path = _find_weights(name, weights)
-    fit_weights(model, read_weights(path), str(path))
+    if weights is not None or model.state_dict(): # what has no weights needs none
+        path = _find_weights(name, weights)
+        fit_weights(model, read_weights(path), str(path))
     model.pace = as_pace(pace)
     return model.to(device).eval()
 

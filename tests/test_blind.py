@@ -14,6 +14,7 @@ from refinemotion.label import label_video
 from refinemotion.models import make_model, weights_hash
 from refinemotion.refine import refine
 from refinemotion.sample import LabelSampler
+from refinemotion.trails import TrackSampler
 from refinemotion.video import Video
 
 RECIPE = Recipe(steps=2, batch=2, crop=(64, 64), iters=2)
@@ -67,6 +68,28 @@ def test_refinement_is_blind(model, frames, tmp_path, monkeypatch):
     train, held = split_pairs(len(result.labels))
     assert drawn <= set(train) and not drawn & set(held) and held
     assert weights_hash(result.model) != weights_hash(model)
+
+
+def test_refinement_on_tracks_is_blind(tmp_path, monkeypatch):
+    "The same for a tracker; and no window that shares a frame with a held-out one is drawn."
+    def forbidden(*args, **kwargs): raise AssertionError('ground truth in the loop')
+    for module, names in ((evaluate, ('tapvid_metrics', 'pck', 'ate', 'evaluate')), (scenes, ('load_clip', 'solve', 'follow')), (datasets, ('tapvid_davis', 'open_dataset'))):
+        for name in names: monkeypatch.setattr(module, name, forbidden)
+    drawn, draw = set(), TrackSampler.draw
+    def record(self, step):
+        items = draw(self, step)
+        drawn.update(i for i, *_ in items)
+        return items
+    monkeypatch.setattr(TrackSampler, 'draw', record)
+    torch.manual_seed(0)
+    tracker = make_model('pips-mini').eval()
+    clip = torch.randint(0, 256, (26, 3, 64, 64), dtype=torch.uint8)
+    how = dict(points=16, within=99., recipe=dict(steps=6, crop=(48, 48), iters=1), iters=1, gate=False, progress=False)
+    result = refine(clip, tracker, out=tmp_path/'out', **how)
+    starts = result.labels.story['starts']
+    assert drawn and all(abs(starts[i] - starts[-1]) >= 8 for i in drawn)
+    again = refine(clip, tracker, out=tmp_path/'again', **how)
+    assert weights_hash(again.model) == weights_hash(result.model) != weights_hash(tracker)
 
 
 def test_a_stop_while_moving_the_result_loses_nothing(model, frames, tmp_path, monkeypatch):

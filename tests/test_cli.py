@@ -144,7 +144,7 @@ def test_models(works):
     out, _ = works(['models'])
     header, *rows = out.splitlines()
     assert header.split() == 'model weights licence trained on from'.split()
-    assert {row.split()[0] for row in rows} == {'raft-mini', 'raft-small', 'raft-large'} and 'BSD-3-Clause' in out
+    assert {row.split()[0] for row in rows} == {'raft-mini', 'raft-small', 'raft-large', 'pips', 'pips-mini'} and 'BSD-3-Clause' in out
     assert all(row.startswith('raft-small') for row in works(['models', '*small'])[0].splitlines()[1:])
 
 
@@ -159,7 +159,7 @@ def test_version_and_help(works):
 @pytest.mark.parametrize('argv, says', [
     (['refine', 'film.mp4'], '--out'), (['polish'], 'polish'), (['flow', 'a.mp4', '--out', 'b.npz', '--iters', '0'], 'above 0'),
     (['refine', 'a.mp4', '--out', 'b', '--crop', '12'], 'HEIGHTxWIDTH'), (['refine', 'a.mp4', '--out', 'b', '--lr', 'fast'], 'above 0'),
-    (['models', 'pips*'], 'no model fits'), (['flow', 'a.mp4', '--out', 'b.gif'], 'NAME.npz')])
+    (['models', 'rift*'], 'no model fits'), (['flow', 'a.mp4', '--out', 'b.gif'], 'NAME.npz')])
 def test_wrong_words(argv, says, refused): refused(argv, says)
 
 
