@@ -64,7 +64,7 @@ class Recipe:
         if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
         if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
 
-TRACKS = Recipe(steps=200, batch=1, crop=(256, 448), lr=1e-4, iters=4, both=False, scores=.1) # for trackers
+TRACKS = Recipe(steps=150, batch=1, crop=(192, 320), lr=1e-4, iters=4, both=False, scores=.1) # for trackers
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, average=0.)
 
 # %% ../nbs/12_finetune.ipynb #7bf51f40
