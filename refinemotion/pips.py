@@ -235,7 +235,7 @@ def pips() -> PIPs: return PIPs()
 
 @register_model('pips-mini',
     WeightCard('mini', 'refinemotion', 'Apache-2.0', "this project's procedural scenes", file='weights/pips-mini.safetensors',
-        sha256='0d62e61ef9ca994673823ea80336dc8da40eba291aecb52e88081eff12d03a2b'))
+        sha256='e39771811ec0485c0beb111a6fc8865cac539feaef606f1982f395b3a441b998'))
 def pips_mini() -> PIPs: return PIPs((16, 24, 32, 48), 64, 192, 4, finest=8., iters=4)
 
 # %% ../nbs/07_pips.ipynb #c6dbcf4a
