@@ -437,7 +437,7 @@ def load_model(
         if weights is not None: raise WeightsError(f'{name} brings its own weights; leave out {weights}')
         name, weights = _own_arch(name), name
     model = make_model(name)
-    if weights is not None or model.state_dict(): # what has no weights needs none
+    if weights is not None or model.state_dict() or weight_cards(name): # what has no weights needs none
         path = _find_weights(name, weights)
         fit_weights(model, read_weights(path), str(path))
     model.pace = as_pace(pace)
