@@ -16,7 +16,7 @@ from kornia import enhance
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from .core import InputError, inside, pixel_grid, sample
+from .core import InputError, pixel_grid, points_inside, sample
 from .sample import Batch
 from .trails import TrackBatch
 
@@ -207,7 +207,7 @@ def spoil_tracks(
         at = corners + pixel_grid(h, w)/z.view(-1, 1, 1, 1)
         frames = sample(frames.flatten(0, 1), at.repeat_interleave(s, 0), padding='border').view_as(frames)
         xy = (xy - corners.view(b, 1, 1, 2))*z.view(b, 1, 1, 1)
-        keep = keep & inside(xy.movedim(-1, -2).flatten(0, 1)[..., None], h, w)[..., 0].view_as(keep)
+        keep = keep & points_inside(xy, h, w)
     for share, dim, side in ((how.hflip, 0, w), (how.vflip, 1, h)):
         turn = torch.rand(b, generator=g) < share
         frames = torch.where(turn.view(b, 1, 1, 1, 1), frames.flip(-1-dim), frames)

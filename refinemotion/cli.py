@@ -6,8 +6,8 @@
 __all__ = ['HARDNESS', 'SPEED', 'LOOK', 'COMMANDS', 'count', 'positive', 'rows_by_columns', 'frame_size', 'words', 'add_options',
            'Parser', 'command', 'make_parser', 'complain', 'answer', 'main', 'lay_out', 'run_models', 'refuse_existing',
            'all_or_nothing', 'spool', 'flow_film', 'flow_target', 'open_video', 'stream_flow', 'run_flow',
-           'read_queries', 'track_scaled', 'run_track', 'run_refine', 'run_datasets', 'run_download', 'run_evaluate',
-           'run_compare', 'clip_errors', 'run_demo']
+           'read_queries', 'track_scaled', 'run_track', 'given', 'run_refine', 'run_datasets', 'run_download',
+           'run_evaluate', 'run_compare', 'clip_errors', 'run_demo']
 
 # %% ../nbs/15_cli.ipynb #b9313c57
 import csv, inspect, json, os, sys
@@ -370,6 +370,12 @@ def run_track(
     print(f'{out}: {len(xy)} points through {len(frames)} frames; to look at: {folder/film}')
 
 # %% ../nbs/15_cli.ipynb #07b3c696
+def given(
+    **options # None: nothing was said
+) -> dict:
+    "The options that were given."
+    return {name: value for name, value in options.items() if value is not None}
+
 @command
 def run_refine(
     input:str, # film, image folder, or glob in quotes
@@ -411,8 +417,7 @@ def run_refine(
     from refinemotion.video import Video
     from refinemotion.views import PLAIN
     video = Video(input, start=start, stop=stop, step=stride)
-    given = dict(steps=steps, batch=batch, crop=crop, lr=lr, iters=train_iters, seed=seed, precision=PACES[pace].precision, both=False if batch and batch % 2 else None)
-    recipe = {key: value for key, value in given.items() if value is not None}
+    recipe = given(steps=steps, batch=batch, crop=crop, lr=lr, iters=train_iters, seed=seed, precision=PACES[pace].precision, both=False if batch and batch % 2 else None)
     result = refine(video, model, weights, out, iters=iters, size=size, views=PLAIN if look == 'plain' else None, teacher=teacher, teacher_weights=teacher_weights,
         alpha=alpha, beta=beta, color=color, within=within, queries=read_queries(queries) if queries else None, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
         resume=resume, overwrite=overwrite, progress=_watched())
@@ -511,8 +516,7 @@ def _refine_each(net, data, out:str, videos, settings, steps:int, augment:str, s
     from refinemotion.evaluate import write_table
     from refinemotion.models import PACES
     from refinemotion.trials import trial
-    folder, recipe = Path(out).with_suffix(''), dict(steps=steps, seed=seed, precision=PACES[pace].precision)
-    if steps is None: recipe.pop('steps')
+    folder, recipe = Path(out).with_suffix(''), given(steps=steps, seed=seed, precision=PACES[pace].precision)
     found = trial(net, data, folder, videos, settings, progress=_watched(), augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace])
     _print_table(found.runs)
     _print_comparison(found.comparison)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
-           'pixel_grid', 'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow', 'resize_xy', 'Pad',
-           'to_frames', 'seed_generator', 'pick_device', 'to_device', 'full_float32', 'atomic_path', 'write_json',
-           'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow',
+           'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'to_device', 'full_float32', 'atomic_path',
+           'write_json', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -57,14 +57,22 @@ def pixel_grid(
     return torch.stack([x, y])
 
 # %% ../nbs/00_core.ipynb #d8e902fc
+def points_inside(
+    xy:Tensor, # (…, 2) pixels
+    h:int, # rows of the picture
+    w:int # columns of the picture
+) -> Tensor: # (…) bool
+    "Does each point lie within the pixel centres of an h×w picture?"
+    x, y = xy.unbind(-1)
+    return (x >= 0) & (x <= w-1) & (y >= 0) & (y <= h-1)
+
 def inside(
     xy:Tensor, # (…, 2, h', w') pixels, x first
     h:int, # rows of the picture
     w:int # columns of the picture
 ) -> Tensor: # (…, h', w') bool
     "Does each position lie within the pixel centres of an h×w picture?"
-    x, y = xy[..., 0, :, :], xy[..., 1, :, :]
-    return (x >= 0) & (x <= w-1) & (y >= 0) & (y <= h-1)
+    return points_inside(xy.movedim(-3, -1), h, w)
 
 # %% ../nbs/00_core.ipynb #22ecf65c
 def _normalise(xy:Tensor, h:int, w:int) -> Tensor:
@@ -154,6 +162,7 @@ class Pad:
         extra = [max(-(-side//multiple)*multiple, least) - side for side in (h, w)]
         top, left = extra[0]//2*(place == 'centre'), extra[1]//2
         self.pads = (left, extra[1]-left, top, extra[0]-top)
+        self.shift = torch.tensor([left, top]) # pixels, x first: by how much a point moves when its picture is padded
 
     def pad(self,
         x:Tensor # (b, c, h, w)

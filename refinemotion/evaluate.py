@@ -381,7 +381,7 @@ class _Run:
         return torch.cat([self._moved(i, xy[both, i:i+2], size) for i, both in enumerate((visible[:, :-1] & visible[:, 1:]).T)])
 
     def _moved(self, i:int, xy:Tensor, size:tuple) -> Tensor: # (n, 2, 2) the points seen in frames i and i+1 -> (n,)
-        track = partial(self.model.track, self.frames[i:i+2], **self.more)
+        track = self.model.follower(self.frames[i:i+2], **self.more)
         answer, _ = _follow(track, torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.frames.shape[-2:])
         return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'LOOSE', 'CHECKS', 'WITHIN', 'TRACK_CHECKS', 'cycle_score', 'cycle_mask', 'color_difference', 'color_mask',
-           'judge_flow', 'keep_table', 'filter_labels', 'track_cycle_mask', 'judge_trails', 'filter_tracks']
+           'sort_out', 'judge_flow', 'judge_all', 'keep_table', 'filter_labels', 'track_cycle_mask', 'judge_trails',
+           'filter_tracks']
 
 # %% ../nbs/09_filter.ipynb #6270d3a0
-from typing import Iterator
+from typing import Callable, Iterator
 
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, LabelError, inside, pixel_grid, round_trip, warp
+from .core import InputError, LabelError, inside, pixel_grid, points_inside, round_trip, warp
 from .label import Labels
-from .tracks import TrackLabels, Trails
+from .tracks import TrackLabels, Trails, unbroken
 
 # %% ../nbs/09_filter.ipynb #ad539c1a
 PAPER = dict(alpha=.002, beta=.1) # of Sun, Harley and Guibas: few labels, clean ones
@@ -81,6 +82,17 @@ def color_mask(
 # %% ../nbs/09_filter.ipynb #a4f6e91a
 CHECKS = 'unknown', 'leaves', 'cycle', 'color', 'kept' # fates, in the order of the checks
 
+def sort_out(
+    checks:tuple, # of masks of one shape, True where a label passes, in order
+    counted=... # part of the masks that is counted
+) -> tuple[Tensor, Tensor]: # what passes all of them, and how many each check was the first to stop; last, how many passed
+    "Apply checks one after another."
+    keep, counts = torch.ones_like(checks[0]), []
+    for passes in checks:
+        counts.append((keep & ~passes)[counted].sum())
+        keep = keep & passes
+    return keep, torch.stack([*counts, keep[counted].sum()])
+
 def judge_flow(
     flow:Tensor, # (2, h, w) pixels, from a to b
     back:Tensor, # (2, h, w) pixels, from b to a
@@ -94,11 +106,7 @@ def judge_flow(
     h, w = flow.shape[-2:]
     known, stays = flow.isfinite().all(0), inside(pixel_grid(h, w, flow.device) + flow, h, w)
     alike = torch.ones_like(known) if color is None else color_mask(a, b, flow, color)
-    keep, counts = torch.ones_like(known), []
-    for passes in (known, stays, cycle_mask(flow, back, alpha, beta), alike):
-        counts.append((keep & ~passes).sum())
-        keep = keep & passes
-    return keep, torch.stack([*counts, keep.sum()])
+    return sort_out((known, stays, cycle_mask(flow, back, alpha, beta), alike))
 
 # %% ../nbs/09_filter.ipynb #a7963ca7
 def _nothing_left(counts:Tensor, alpha:float, beta:float, color:float) -> LabelError:
@@ -111,14 +119,20 @@ def _nothing_left(counts:Tensor, alpha:float, beta:float, color:float) -> LabelE
     worst = max(words, key=share.get)
     return LabelError(f'no label is left: of {counts.sum()} labels {removed}; {advice[worst]}')
 
-def _judge_all(labels:Labels, alpha:float, beta:float, color:float, progress:bool) -> Iterator[tuple[Tensor, Tensor]]:
-    total = torch.zeros(len(CHECKS), dtype=torch.long)
-    for i in tqdm(range(len(labels)), 'filter', unit='pair', disable=not progress):
-        (fwd, bwd), a, b = labels.flow(i), labels.frame(i), labels.frame(i+1)
-        keep, counts = zip(judge_flow(fwd, bwd, a, b, alpha, beta, color), judge_flow(bwd, fwd, b, a, alpha, beta, color))
-        total += sum(counts)
-        yield torch.stack(keep), torch.stack(counts)
-    if total[-1] == 0: raise _nothing_left(total, alpha, beta, color)
+def judge_all(
+    labels:Labels, # a store of flow or of tracks
+    judge:Callable, # number of a pair or window -> for each direction a mask and counts, see `sort_out`
+    complain:Callable, # all counts -> the error to raise if nothing is left
+    unit:str, # 'pair' or 'window'
+    progress:bool # show a bar?
+) -> Iterator[tuple[tuple, Tensor]]: # see `write_keep`
+    "Judge a store, part by part."
+    total = 0
+    for i in tqdm(range(len(labels)), 'filter', unit=unit, disable=not progress):
+        keep, counts = zip(*judge(i))
+        total = total + sum(counts)
+        yield keep, torch.stack(counts)
+    if total[-1] == 0: raise complain(total)
 
 def keep_table(
     labels:Labels # filtered; of tracks a row is a window
@@ -136,7 +150,11 @@ def filter_labels(
     progress:bool=True # show a bar?
 ) -> pd.DataFrame: # see `keep_table`
     "Decide about every label of a store."
-    labels.write_keep(_judge_all(labels, alpha, beta, color, progress), alpha=alpha, beta=beta, color=color, checks=CHECKS)
+    settings = dict(alpha=alpha, beta=beta, color=color)
+    def judge(i):
+        (fwd, bwd), a, b = labels.flow(i), labels.frame(i), labels.frame(i+1)
+        return judge_flow(fwd, bwd, a, b, **settings), judge_flow(bwd, fwd, b, a, **settings)
+    labels.write_keep(judge_all(labels, judge, lambda total: _nothing_left(total, **settings), 'pair', progress), **settings, checks=CHECKS)
     return keep_table(labels)
 
 # %% ../nbs/09_filter.ipynb #c0b96983
@@ -150,7 +168,7 @@ def track_cycle_mask(
     "Which steps of a track are confirmed by the way back? Those up to the first that is not."
     if xy.shape != back.shape or xy.ndim < 2 or xy.shape[-1] != 2:
         raise InputError(f'tracks have shapes {tuple(xy.shape)} and {tuple(back.shape)}; expected (…, s, 2) twice')
-    return ((xy - back).norm(dim=-1) < within).long().cumprod(-1).bool()
+    return unbroken((xy - back).norm(dim=-1) < within)
 
 TRACK_CHECKS = 'unknown', 'leaves', 'cycle', 'gap', 'kept' # fates of a step, in the order of the checks
 
@@ -161,15 +179,10 @@ def judge_trails(
     within:float=WITHIN # see `track_cycle_mask`; direct answers may be as far off
 ) -> tuple[Tensor, Tensor]: # keep (n, s) bool, and how many steps met each fate of `TRACK_CHECKS` (5)
     "Apply all checks to the tracks of a window; the first frame, where they were asked about, is no step."
-    ends = lambda passes: passes.long().cumprod(1).bool()
     direct = torch.ones_like(trails.visible)
     for k, gap in enumerate(gaps): direct[:, gap] = (trails.xy[:, gap] - trails.direct[:, k]).norm(dim=-1) < within
-    keep, counts = torch.ones_like(direct), []
-    checks = trails.xy.isfinite().all(-1), inside(trails.xy.movedim(-1, -2)[..., None], *size)[..., 0], track_cycle_mask(trails.xy, trails.back, within), direct
-    for passes in map(ends, checks):
-        counts.append((keep & ~passes)[:, 1:].sum())
-        keep = keep & passes
-    return keep, torch.stack([*counts, keep[:, 1:].sum()])
+    checks = trails.xy.isfinite().all(-1), points_inside(trails.xy, *size), track_cycle_mask(trails.xy, trails.back, within), direct
+    return sort_out(tuple(map(unbroken, checks)), (slice(None), slice(1, None)))
 
 def filter_tracks(
     labels:TrackLabels, # to judge; the masks are written beside them
@@ -177,14 +190,9 @@ def filter_tracks(
     progress:bool=True # show a bar?
 ) -> pd.DataFrame: # see `keep_table`
     "Decide about every step of every track of a store."
-    gaps, total = tuple(g for g in labels.story['gaps'] if g < labels.story['length']), torch.zeros(len(TRACK_CHECKS), dtype=torch.long)
-    def judged():
-        for i in tqdm(range(len(labels)), 'filter', unit='window', disable=not progress):
-            keep, counts = zip(*(judge_trails(trails, labels.size, gaps, within) for trails in labels.trails(i)))
-            total.add_(sum(counts))
-            yield keep, torch.stack(counts)
-        if total[-1] == 0: raise _no_step_left(total, within)
-    labels.write_keep(judged(), within=within, checks=TRACK_CHECKS)
+    gaps = tuple(g for g in labels.story['gaps'] if g < labels.story['length'])
+    judge = lambda i: [judge_trails(trails, labels.size, gaps, within) for trails in labels.trails(i)]
+    labels.write_keep(judge_all(labels, judge, lambda total: _no_step_left(total, within), 'window', progress), within=within, checks=TRACK_CHECKS)
     return keep_table(labels)
 
 def _no_step_left(counts:Tensor, within:float) -> LabelError:

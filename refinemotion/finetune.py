@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from fastcore.basics import patch
 
-from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, inside, to_device
+from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, points_inside, to_device
 from .models import FlowModel, TrackModel, weights_hash
 from .sample import Batch
 from .trails import TrackBatch
@@ -77,7 +77,7 @@ def score_loss(
 ) -> Tensor: # scalar, nats
     "Cross-entropy of score maps with the cells that points lie in."
     h, w = scores[0].shape[-2:]
-    keep = keep & inside(at.movedim(-1, -2).flatten(0, 1)[..., None], h, w)[..., 0].view_as(keep)
+    keep = keep & points_inside(at, h, w)
     if not keep.any(): return scores[0].sum()*0
     cell = at[keep].round().long()
     return sum(F.cross_entropy(o[keep].flatten(1).float(), cell[:, 1]*w + cell[:, 0]) for o in scores)/len(scores)

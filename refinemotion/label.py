@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'frozen', 'store_path', 'pairs_done', 'Labels', 'record_fra
            'label_video']
 
 # %% ../nbs/08_label.ipynb #807bff95
-import json
+import json, math
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import count, islice
@@ -240,12 +240,16 @@ def _verdict(self:Labels, i:int) -> dict:
     return self._open('keep', i)
 
 @patch
+def _mask_shapes(self:Labels, i:int) -> tuple: return self.size, self.size
+
+@patch
 def keep(self:Labels,
     i:int # number of the pair
 ) -> tuple[Tensor, Tensor]: # (h, w) bool twice: which labels of `flow(i)` may be used
     "The masks of a pair, forwards and backwards."
-    stored, (h, w) = self._verdict(i), self.size
-    return tuple(torch.from_numpy(np.unpackbits(stored[name], count=h*w)).view(h, w).bool() for name in ('keep_fwd', 'keep_bwd'))
+    stored = self._verdict(i)
+    return tuple(torch.from_numpy(np.unpackbits(stored[name], count=math.prod(shape))).view(shape).bool()
+        for name, shape in zip(('keep_fwd', 'keep_bwd'), self._mask_shapes(i)))
 
 @patch
 def keep_counts(self:Labels,

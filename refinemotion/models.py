@@ -9,6 +9,7 @@ __all__ = ['EXACT', 'FAST', 'PACES', 'Pace', 'as_pace', 'TrackModel', 'FlowModel
 
 # %% ../nbs/05_models.ipynb #b1c5e3af
 import hashlib, json, pickle, warnings
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -23,8 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (InputError, Pad, WeightsError, atomic_path, inside, package_data,
-    pick_device, sample, sha256_of, to_device, to_frames, warp)
+from .core import (InputError, Pad, WeightsError, atomic_path, package_data,
+    pick_device, points_inside, sample, sha256_of, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class TrackModel(nn.Module):
     ) -> tuple[Tensor, Tensor]: # xy (n, t, 2) pixels and visible (n, t) bool
         "Follow points through a clip."
         raise NotImplementedError
+
+    def _hurried(self): # how inference runs at the model's pace; training knows no haste
+        if torch.is_grad_enabled() or self.pace.precision == 'float32': return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=getattr(torch, self.pace.precision))
 
     def follower(self,
         video:Tensor, # (t, 3, h, w) uint8
@@ -200,7 +205,7 @@ def _step(there:Tensor, back:Tensor, xy:Tensor) -> tuple[Tensor, Tensor]: # (2, 
     landed = xy + f
     b = _read(back, landed)
     agrees = ((f+b)**2).sum(1) < .01*((f**2).sum(1) + (b**2).sum(1)) + .5
-    return landed, agrees & inside(landed.T[..., None], *there.shape[-2:])[:, 0]
+    return landed, agrees & points_inside(landed, *there.shape[-2:])
 
 def chain_tracks(
     fwd:Tensor, # (t-1, 2, h, w) pixels

@@ -9,7 +9,6 @@ __all__ = ['InstanceNorm', 'ResidualBlock', 'BottleneckBlock', 'Encoder', 'Motio
 
 # %% ../nbs/06_raft.ipynb #10af7892
 import re
-from contextlib import nullcontext
 from copy import deepcopy
 from typing import Callable, NamedTuple
 
@@ -277,11 +276,6 @@ class RAFT(FlowModel):
         return self.match(first, second, iters, start=start[0])[-1], self.match(second, first, iters, start=start[1])[-1]
 
 # %% ../nbs/06_raft.ipynb #cc6b4414
-@patch
-def _hurried(self:RAFT):
-    if torch.is_grad_enabled() or self.pace.precision == 'float32': return nullcontext()
-    return torch.autocast(next(self.parameters()).device.type, dtype=getattr(torch, self.pace.precision))
-
 @patch
 def _upsample(self:RAFT, flow:Tensor, state:Tensor) -> Tensor:
     if self.small: return upsample_bilinear(flow)

@@ -7,6 +7,7 @@ __all__ = ['draw_flows', 'FlowRoad', 'track_measures', 'draw_trails', 'TrackRoad
 
 # %% ../nbs/13_roads.ipynb #93106b7f
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -29,6 +30,12 @@ from .finetune import TRACKS, Recipe
 from .gate import MEASURES, apart, census, compare, flows_of, measured, split_pairs, testimony
 
 # %% ../nbs/13_roads.ipynb #8860532f
+def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and masks; not a number where nothing is verified
+    found = [apart(answer, label, keep) for answer, label, keep in parts if keep.any()]
+    return sum(found)/len(found) if found else float('nan')
+
+def _some(units:dict, most:int) -> list: return list(units)[::max(1, len(units)//most)][:most] # spread over all
+
 def draw_flows(
     labels:Labels, # for frames and masks
     before:dict, # pair to flows, see `flows_of`
@@ -37,7 +44,7 @@ def draw_flows(
 ) -> plt.Figure:
     "Frame, kept labels, flow before and flow after, with one colour scale per row."
     pictures, titles = [], []
-    for i in list(before)[::max(1, len(before)//most)][:most]:
+    for i in _some(before, most):
         radius = flow_radius(before[i][0], after[i][0])
         pictures += [labels.frame(i), mask_overlay(labels.frame(i), labels.keep(i)[0]), *(flow_to_rgb(o[i][0], radius) for o in (before, after))]
         titles += [f'frame {i}', 'kept labels', f'before (rim: {radius:.0f} px)', 'after']
@@ -65,8 +72,7 @@ class FlowRoad:
     def draw(self, labels:Labels, before:dict, after:dict) -> plt.Figure: return draw_flows(labels, before, after)
 
     def miss(self, answers:dict, told:dict) -> float: # pixels
-        found = [apart(flow, label, keep) for i, (labels, keeps) in told.items() for flow, label, keep in zip(answers[i], labels, keeps) if keep.any()]
-        return sum(found)/len(found) if found else float('nan')
+        return _mean_apart([part for i, (labels, keeps) in told.items() for part in zip(answers[i], labels, keeps)])
 
 # %% ../nbs/13_roads.ipynb #7de25881
 def _along(maps:Tensor, xy:Tensor) -> Tensor: # (s, c, h, w), (n, s, 2) -> (n, s, c)
@@ -96,7 +102,7 @@ def draw_trails(
 ) -> plt.Figure:
     "Last frame of a window with the labels kept, the tracks before and the tracks after."
     pictures, titles = [], []
-    for i in list(before)[::max(1, len(before)//most)][:most]:
+    for i in _some(before, most):
         clip, keep = labels.clip(i), labels.keep(i)[0]
         pictures += [draw_tracks(clip, xy, seen)[-1] for xy, seen in ((labels.trails(i)[0].xy, keep), *((o[i][0].xy, o[i][0].visible) for o in (before, after)))]
         titles += [f'window {i}: kept labels', 'before', 'after']
@@ -144,8 +150,8 @@ class TrackRoad:
         return measured({i: (measure(i, before), measure(i, after)) for i in told}, 'window')
 
     def miss(self, answers:dict, told:dict) -> float: # pixels
-        found = [apart(answer.xy.movedim(-1, 0), label.xy.movedim(-1, 0), keep) for i, (labels, keeps) in told.items() for answer, label, keep in zip(answers[i], labels, keeps) if keep[:, 1:].any()]
-        return sum(found)/len(found) if found else float('nan')
+        parts = [part for i, (labels, keeps) in told.items() for part in zip(answers[i], labels, keeps)]
+        return _mean_apart([(answer.xy.movedim(-1, 0), label.xy.movedim(-1, 0), keep & keep[:, 1:].any()) for answer, label, keep in parts])
 
     def draw(self, labels:TrackLabels, before:dict, after:dict) -> plt.Figure: return draw_trails(labels, before, after)
 
@@ -154,6 +160,3 @@ def road_of(
 ) -> FlowRoad|TrackRoad:
     "The road that a model's contract takes."
     return FlowRoad() if isinstance(model, FlowModel) else TrackRoad()
-
-# %% ../nbs/13_roads.ipynb #3e49becb
-from tempfile import TemporaryDirectory

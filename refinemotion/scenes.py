@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import InputError, atomic_path, inside, package_data, pixel_grid, sample, seed_generator
+from .core import InputError, atomic_path, package_data, pixel_grid, points_inside, sample, seed_generator
 from .video import read_video
 
 # %% ../nbs/02_scenes.ipynb #5ad14f01
@@ -300,7 +300,7 @@ def follow(
 ) -> tuple[Tensor, Tensor]: # (b, 2, p) pixels and (b, p) bool
     "Where is each point at frame `t`, and is it seen there?"
     xy = to_image(layers, t, plane).gather(1, front[:, None, None].expand(-1, 1, 2, -1))[:, 0]
-    return xy, inside(xy[..., None], *size)[..., 0] & (look(layers, t, xy)[2] == front)
+    return xy, points_inside(xy.movedim(-2, -1), *size) & (look(layers, t, xy)[2] == front)
 
 # %% ../nbs/02_scenes.ipynb #d22e87ef
 @dataclass
@@ -371,6 +371,11 @@ def _check(h, w, t, layers, kind, speed):
     if kind not in KINDS: raise InputError(f'unknown kind of motion {kind!r}; there are {", ".join(KINDS)}')
     if not 0 < speed[0] <= speed[1]: raise InputError(f'speed is (slowest, fastest) in pixels per frame, above 0; got {speed}')
 
+def _draw(b:int, size:tuple, t:int, seed:int, bank, layers:int, kind:str, speed:tuple, thin:float, device) -> tuple[Layers, Paint]:
+    _check(*size, t, layers, kind, speed)
+    bank = (textures(2*layers, seed=seed) if bank is None else bank).to(device)
+    return draw_layers(b, layers, size, t, seed, kind, speed, thin).to(device), draw_paint(bank, b, layers, seed)
+
 def scene_pairs(
     b:int, # pairs, each from a scene of its own
     h:int, # rows
@@ -384,10 +389,7 @@ def scene_pairs(
     device=None # where the pairs end up
 ) -> Pairs:
     "`b` pairs of frames with exact flow."
-    _check(h, w, 2, layers, kind, speed)
-    bank = (textures(2*layers, seed=seed) if bank is None else bank).to(device)
-    formula = draw_layers(b, layers, (h, w), 2, seed, kind, speed, thin).to(device)
-    paint = draw_paint(bank, b, layers, seed)
+    formula, paint = _draw(b, (h, w), 2, seed, bank, layers, kind, speed, thin, device)
     grid = pixel_grid(h, w, device).flatten(1).expand(b, -1, -1)
     view = look(formula, 0, grid)
     target, visible = follow(formula, view[0], view[2], 1, (h, w))
@@ -419,10 +421,8 @@ def scene_clips(
     device=None # where the clips end up
 ) -> Clips:
     "`b` clips with exact tracks."
-    _check(h, w, t, layers, kind, speed)
-    bank = (textures(2*layers, seed=seed) if bank is None else bank).to(device)
-    formula = draw_layers(b, layers, (h, w), t, seed, kind, speed, thin).to(device)
-    paint, g = draw_paint(bank, b, layers, seed), seed_generator(seed, 'points')
+    formula, paint = _draw(b, (h, w), t, seed, bank, layers, kind, speed, thin, device)
+    g = seed_generator(seed, 'points')
     frames = torch.stack([render(formula, paint, i, (h, w)) for i in range(t)], 1)
     xy = (torch.rand(b, 2, 4*n, generator=g)*torch.tensor([w-1., h-1.])[:, None]).to(device)
     plane, _, front = look(formula, 0, xy)
