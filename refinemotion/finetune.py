@@ -42,19 +42,19 @@ def sequence_loss(
 @dataclass(frozen=True)
 class Recipe:
     "Settings of a training run."
-    steps:int=240 # optimiser steps
+    steps:int=480 # optimiser steps
     batch:int=2 # items per step
     crop:tuple=(192, 320) # rows and columns of a crop; smaller frames are used whole
     lr:float=3e-4 # peak learning rate
     weight_decay:float=1e-4 # of AdamW
     warmup:float=.1 # share of the steps that the learning rate rises
     clip:float=1. # largest norm of the gradient
-    iters:int=6 # refinement iterations while training
+    iters:int=12 # refinement iterations while training
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
-    tail:int=0 # teach only the last so many iterations, the others run without gradients; 0: all
+    tail:int=3 # teach only the last so many iterations, the others run without gradients, where the network can; 0: all
     average:float=.98 # decay of the running mean of the weights, which is what is handed back; 0: the last weights
     scores:float=0. # weight of the score maps' loss, for networks that have them, see `score_loss`
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
@@ -62,10 +62,10 @@ class Recipe:
     def __post_init__(self):
         if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
         if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
-        if not 0 <= self.tail <= self.iters: raise InputError(f'tail is {self.tail}; expected 0 to {self.iters}, the number of iterations')
+        if self.tail < 0: raise InputError(f'tail is {self.tail}; expected 0 or more iterations')
 
-TRACKS = Recipe(steps=150, batch=1, crop=(192, 320), lr=1e-4, iters=4, both=False, scores=.1) # for trackers
-PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, average=0.)
+TRACKS = Recipe(steps=150, batch=1, crop=(192, 320), lr=1e-4, iters=4, both=False, tail=0, scores=.1) # for trackers
+PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, tail=0, average=0.)
 
 # %% ../nbs/12_finetune.ipynb #7bf51f40
 SEEN = 6. # weight of visibility, pixels per nat, where it is taught
@@ -120,7 +120,7 @@ def loss(self:FlowModel,
     recipe:Recipe
 ) -> Tensor: # scalar, pixels
     "What a batch of flow says against the network."
-    how = dict(tail=recipe.tail) if recipe.tail else {}
+    how = dict(tail=recipe.tail) if recipe.tail and self.truncates else {}
     with _autocast(self, recipe.precision): predictions = self.predictions(batch.a, batch.b, recipe.iters, **how)
     return sequence_loss(predictions, batch.flow, batch.keep, recipe.gamma)
 

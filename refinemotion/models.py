@@ -91,6 +91,7 @@ class FlowModel(TrackModel):
     least:int = 128 # and be at least this long
     iters:int = 12 # iterations when nobody says
     padding:str = 'centre' # where extra rows go, see `Pad`
+    truncates:bool = False # does `match` take `tail`, and teach only the last so many iterations?
 
     def encode(self,
         frames:Tensor # (b, 3, h, w) float 0..255, padded

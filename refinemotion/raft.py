@@ -230,6 +230,8 @@ class Encoding(NamedTuple):
 
 class RAFT(FlowModel):
     "RAFT, large or small."
+    truncates = True
+
     def __init__(self,
         small:bool # the small network, or the large?
     ):
