@@ -244,8 +244,9 @@ def _asked(queries, video:Video) -> Tensor: # (n, 3), in pixels of the video as 
     queries = check_queries(queries, video.n, *video.source.size)
     return torch.cat([queries[:, :1], resize_xy(queries[:, 1:], video.source.size, video.size)], 1)
 
-def _as_recipe(recipe, usual:Recipe) -> Recipe:
-    return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
+def _as_recipe(recipe, usual:Recipe, iters:int) -> Recipe:
+    recipe = replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
+    return replace(recipe, iters=iters) if recipe.iters is None else recipe
 
 def _check_input(video:Video, recipe:Recipe):
     need_frames(len(list(islice(video, 2))), what=video.name)
@@ -314,9 +315,10 @@ def refine(
     original = _frozen_copy(model, weights, device, pace)
     teacher, road = _its_teacher(teacher, teacher_weights, original, pace), road_of(original)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
-    recipe = _as_recipe(recipe, road.recipe)
+    iters = iters or original.iters
+    recipe = _as_recipe(recipe, road.recipe, iters)
     _check_input(video, recipe)
-    iters, views, check = iters or original.iters, views or road.views(video.size), road.check(alpha, beta, color, within)
+    views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)
     config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate,
         queries=None if asked is None else asked.tolist(), points=points)
