@@ -7,7 +7,7 @@ __all__ = ['CARDS', 'load_pickle', 'SetCard', 'add_card', 'find_card', 'how_to_g
            'fetch', 'read_record', 'verify', 'unpack', 'download']
 
 # %% ../nbs/03_archives.ipynb #6bb23e49
-import json, lzma, os, pickle, re, shutil, stat, tarfile, zlib
+import json, lzma, os, pickle, re, shutil, stat, struct, tarfile, zlib
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -70,18 +70,32 @@ def _buffer(data, dtype, shape, order='C'):
 
 def _by_hand(*_): raise _Refused('an array made by hand')
 
+def _keys(items) -> list: # a tuple of tuples of tuples can take for ever to hash
+    odd = [key for key in items if not isinstance(key, (str, bytes, int, float, type(None), _Noted))]
+    if odd: raise _Refused(f'a {type(odd[0]).__name__} as a key')
+    return list(items)
+
 def _admitted() -> dict: # (module, name) to what stands for it
     names = {('numpy', 'ndarray'): _by_hand, ('numpy', 'dtype'): _NotedType, ('_codecs', 'encode'): _latin1, ('codecs', 'encode'): _latin1,
-             ('collections', 'OrderedDict'): dict}
+             ('collections', 'OrderedDict'): lambda items=(): {key: value for key, value in items if _keys([key])}}
     for core in ('numpy.core', 'numpy._core'):
         names |= {(f'{core}.multiarray', '_reconstruct'): lambda *_: _Noted(), (f'{core}.multiarray', 'scalar'): _number, (f'{core}.numeric', '_frombuffer'): _buffer}
     for module in ('builtins', '__builtin__'):
-        names |= {(module, 'bytearray'): _bytes, (module, 'bytes'): _bytes, (module, 'set'): set, (module, 'frozenset'): frozenset}
+        names |= {(module, 'bytearray'): _bytes, (module, 'bytes'): _bytes, (module, 'set'): lambda items=(): set(_keys(items)), (module, 'frozenset'): lambda items=(): frozenset(_keys(items))}
     return {name: _StandIn(call) for name, call in names.items()}
 
 # %% ../nbs/03_archives.ipynb #75f40365
-class _ArraysOnly(pickle.Unpickler):
+def _checked(code:bytes, keys:Callable): # the instruction, once the keys on the stack have been looked at
+    def load(self):
+        _keys(keys(self.stack))
+        pickle._Unpickler.dispatch[code[0]](self)
+    return code[0], load
+
+class _ArraysOnly(pickle._Unpickler): # the one in Python: the one in C hashes whatever it is told to
     admitted = _admitted()
+    dispatch = pickle._Unpickler.dispatch | dict([_checked(pickle.SETITEM, lambda stack: stack[-2:-1]), *(_checked(code, lambda stack: stack[::2]) for code in (pickle.SETITEMS, pickle.DICT)),
+        *(_checked(code, lambda stack: stack) for code in (pickle.ADDITEMS, pickle.FROZENSET))])
+
     def find_class(self, module, name):
         if (module, name) in self.admitted: return self.admitted[module, name]
         raise _Refused(f'{module}.{name}')
@@ -108,7 +122,7 @@ def load_pickle(
     except FileNotFoundError: raise InputError(f'{path}: there is no such file; expected a pickle') from None
     except _Refused as e:
         raise InputError(f'{path}: the pickle asks for {e}; only arrays of numbers and plain containers are read. Nothing was run: do not trust this file') from None
-    except (pickle.UnpicklingError, EOFError, OSError, MemoryError, RecursionError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
+    except (pickle.UnpicklingError, struct.error, AssertionError, EOFError, OSError, MemoryError, RecursionError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise InputError(f'{path}: cut short, damaged or not a pickle of arrays ({type(e).__name__}: {e}); fetch it again') from None
 
 # %% ../nbs/03_archives.ipynb #23b2f799
