@@ -150,23 +150,24 @@ class _Level:
     corner = windows = None
 
     def __call__(self, corner:Tensor, side:int) -> Tensor: # (n, 2) -> (n, side, side)
-        if torch.is_grad_enabled(): return _inside(self._read(corner, side, slice(None)), corner, self.size)
+        if torch.is_grad_enabled(): return self._read(corner, side, slice(None))
         if self.corner is None: moved = slice(None)
         else: moved = (corner != self.corner).any(1).nonzero()[:, 0]
-        fresh = _inside(self._read(corner, side, moved), corner[moved], self.size)
+        fresh = self._read(corner, side, moved)
         if self.corner is None: self.windows = fresh
         else: self.windows[moved] = fresh
         self.corner = corner
         return self.windows
 
 class _Whole(_Level):
-    "The match of every place with every place."
+    "The match of every place with every place, and with a ring of nothing round the picture."
     def __init__(self, first:Tensor, second:Tensor): # (b, n, c), (b, c, h, w)
+        second = F.pad(second, (1, 1, 1, 1))
         self.size = tuple(second.shape[-2:])
         self.take = _Taker((first @ second.flatten(2)).flatten(0, 1))
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
-        index = _addresses(self.size, corner[moved], side)
+        index = _addresses(self.size, corner[moved]+1, side)
         found = self.take(index) if isinstance(moved, slice) else _of_rows(self.take.shared.values, moved, index)
         return found.view(-1, side, side)
 
@@ -197,7 +198,7 @@ class _Boxes(_Level):
         windows = _of_rows(self.values.flatten(0, 1), rows, index).view(-1, side, side)
         strays = lost.flatten()[moved].nonzero()[:, 0]
         if len(strays): self._fetch(windows, strays, rows[strays], corner.flatten(0, 1))
-        return windows
+        return _inside(windows, corner.flatten(0, 1)[moved], self.size)
 
 # %% ../nbs/06_correlation.ipynb #7d1580f3
 from fastcore.basics import patch

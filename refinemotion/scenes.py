@@ -371,6 +371,10 @@ def _check(h, w, t, layers, kind, speed):
     if kind not in KINDS: raise InputError(f'unknown kind of motion {kind!r}; there are {", ".join(KINDS)}')
     if not 0 < speed[0] <= speed[1]: raise InputError(f'speed is (slowest, fastest) in pixels per frame, above 0; got {speed}')
 
+def _scenes_for(b:int, both:bool) -> int:
+    if both and b % 2: raise InputError(f'{b} pairs were asked for; with both directions the number must be even')
+    return b//(1+both)
+
 def _draw(b:int, size:tuple, t:int, seed:int, bank, layers:int, kind:str, speed:tuple, thin:float, device) -> tuple[Layers, Paint]:
     _check(*size, t, layers, kind, speed)
     bank = (textures(2*layers, seed=seed) if bank is None else bank).to(device)
@@ -386,15 +390,18 @@ def scene_pairs(
     kind:str='nonrigid', # the richest motion to draw, see `draw_layers`
     speed:tuple=(.3, 30.), # pixels per frame, slowest and fastest
     thin:float=.15, # share of thin objects
+    both:bool=False, # there and back: the second half of the pairs is the first half turned round
     device=None # where the pairs end up
 ) -> Pairs:
     "`b` pairs of frames with exact flow."
-    formula, paint = _draw(b, (h, w), 2, seed, bank, layers, kind, speed, thin, device)
-    grid = pixel_grid(h, w, device).flatten(1).expand(b, -1, -1)
-    view = look(formula, 0, grid)
-    target, visible = follow(formula, view[0], view[2], 1, (h, w))
-    frames = render(formula, paint, 0, (h, w), view), render(formula, paint, 1, (h, w))
-    return Pairs(*frames, (target - grid).view(b, 2, h, w), visible.view(b, h, w))
+    n = _scenes_for(b, both)
+    formula, paint = _draw(n, (h, w), 2, seed, bank, layers, kind, speed, thin, device)
+    grid = pixel_grid(h, w, device).flatten(1).expand(n, -1, -1)
+    views = [look(formula, t, grid) for t in (0, 1)]
+    frames = torch.stack([render(formula, paint, t, (h, w), view) for t, view in enumerate(views)])
+    ends, seen = map(torch.cat, zip(*(follow(formula, plane, front, 1-t, (h, w)) for t, (plane, _, front) in enumerate(views[:1+both]))))
+    a, second = (o[:1+both].flatten(0, 1) for o in (frames, frames.flip(0)))
+    return Pairs(a, second, (ends - grid.repeat(1+both, 1, 1)).view(b, 2, h, w), seen.view(b, h, w))
 
 # %% ../nbs/02_scenes.ipynb #700ea12a
 class Clips(NamedTuple):
