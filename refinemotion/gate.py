@@ -150,7 +150,7 @@ class Verdict:
 def judge(
     metrics:pd.DataFrame, # of `compare`
     least:float=.01, # share by which the distance from the closer look must fall
-    most:float=.6, # share of pairs on which it must fall
+    most:float=.5, # share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
 ) -> Verdict:
     "Accept the refined model, or say why not."

@@ -221,7 +221,7 @@ def _open(video, size) -> Video:
 
 # %% ../nbs/14_refine.ipynb #ad651a0f
 SINGLE_LOOK = dict(views=PLAIN, **PAPER, gate=False, # plain self-labelling, as this package first did it
-    recipe=Recipe(steps=150, crop=(256, 448), lr=1e-4, iters=8, both=False, tail=0, average=0.))
+    recipe=Recipe(steps=150, crop=(256, 448), lr=1e-4, iters=8, both=False, tail=0, average=0., blend=1.))
 
 def _frozen_copy(model, weights, device, pace) -> TrackModel:
     if not isinstance(model, TrackModel): return load_model(model, weights, device, pace or EXACT)

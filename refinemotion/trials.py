@@ -79,8 +79,8 @@ def _flat(settings:dict) -> dict: # fields of dataclasses under names of their o
     return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=str))
 
 def _agree(path:Path, story:dict, what:str):
-    old = _read(path)
-    changed = [f'{key} was {old[key]}, now {story[key]}' for key in old if key in story and old[key] != story[key]]
+    old, unset = _read(path), 'not given'
+    changed = [f'{key} was {old.get(key, unset)}, now {story.get(key, unset)}' for key in old | story if old and key != 'note' and old.get(key, unset) != story.get(key, unset)]
     if changed: raise StoreError(f'{path.parent}: holds a trial {what}: ' + '; '.join(changed) + '. Choose another folder')
     write_json(path, old | story)
 
