@@ -55,7 +55,7 @@ class Recipe:
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
-    tail:int=3 # teach only the last so many iterations, the others run without gradients, where the network can; 0: all
+    tail:int=3 # teach only the last so many iterations; the others run without gradients where the network can. 0: all
     average:float=.98 # decay of the running mean of the weights; 0: the last weights
     blend:float=.75 # share of those in what is handed back, see `blend`; the rest are the weights of the start. 1 when training from nothing
     scores:float=0. # weight of the score maps' loss, for networks that have them, see `score_loss`
@@ -125,7 +125,7 @@ def loss(self:FlowModel,
     "What a batch of flow says against the network."
     how = dict(tail=recipe.tail) if recipe.tail and self.truncates else {}
     with _autocast(self, recipe.precision): predictions = self.predictions(batch.a, batch.b, recipe.iters, **how)
-    return sequence_loss(predictions, batch.flow, batch.keep, recipe.gamma)
+    return sequence_loss(predictions[-recipe.tail:], batch.flow, batch.keep, recipe.gamma)
 
 @patch
 def loss(self:TrackModel,
@@ -136,7 +136,7 @@ def loss(self:TrackModel,
     with _autocast(self, recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **dict(scores=True) if recipe.scores else {})
     turned = lambda xy: xy.movedim(-1, 1) # (b, n, s, 2) -> (b, 2, n, s), as flow has it
     later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
-    loss = sequence_loss(list(map(turned, guess.tracks)), turned(batch.xy), batch.keep & later, recipe.gamma)
+    loss = sequence_loss(list(map(turned, guess.tracks[-recipe.tail:])), turned(batch.xy), batch.keep & later, recipe.gamma)
     if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores, batch.xy/self.stride, later & (batch.keep if batch.visible is None else batch.visible))
     if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float())
     return loss
