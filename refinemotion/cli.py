@@ -173,9 +173,12 @@ def run_models(
     from refinemotion.models import list_models, weight_cards
     names = list_models(pattern)
     if not names: raise InputError(f'no model fits {pattern!r}; there are {", ".join(list_models())}')
-    rows = [(name, card.name, card.licence, card.trained_on, card.url or 'in the package') for name in names for card in weight_cards(name)]
+    cards = [(name, card) for name in names for card in weight_cards(name)]
+    rows = [(name, card.name, card.licence, card.trained_on, card.url or 'in the package') for name, card in cards]
     rows += [(name, '-', '-', '-', 'your own file: --weights FILE') for name in names if not weight_cards(name)]
     print(lay_out(rows, 'model', 'weights', 'licence', 'trained on', 'from'))
+    for name, card in cards:
+        if card.about: print(f'\n{name}, {card.name}: {card.about}')
 
 # %% ../nbs/15_cli.ipynb #25ebfeb8
 def refuse_existing(

@@ -278,6 +278,7 @@ class WeightCard:
     member:str = '' # the file's name inside a zip archive
     file:str = '' # the file's name inside this package
     commercial:bool = True # may they be used commercially, by their licence?
+    about:str = '' # how long they were trained, what they can do, and what not
 
 _NETWORKS = ('raft', 'pips') # modules of this package that register architectures
 _ARCHS:dict[str, tuple[Callable, tuple[WeightCard, ...]]] = {}
