@@ -162,12 +162,11 @@ class _Level:
 class _Whole(_Level):
     "The match of every place with every place, and with a ring of nothing round the picture."
     def __init__(self, first:Tensor, second:Tensor): # (b, n, c), (b, c, h, w)
-        second = F.pad(second, (1, 1, 1, 1))
-        self.size = tuple(second.shape[-2:])
-        self.take = _Taker((first @ second.flatten(2)).flatten(0, 1))
+        ringed = F.pad(second, (1, 1, 1, 1))
+        self.ringed, self.take = tuple(ringed.shape[-2:]), _Taker((first @ ringed.flatten(2)).flatten(0, 1))
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
-        index = _addresses(self.size, corner[moved]+1, side)
+        index = _addresses(self.ringed, corner[moved]+1, side)
         found = self.take(index) if isinstance(moved, slice) else _of_rows(self.take.shared.values, moved, index)
         return found.view(-1, side, side)
 
@@ -261,7 +260,7 @@ class Matches:
         self.shape, self.radius = (b, h, w), radius
         training = torch.is_grad_enabled() and (first.requires_grad or second.requires_grad)
         if budget is None: budget = 5e7 if first.device.type == 'cpu' else 4e9
-        whole = training or 4*b*(h*w)**2*4/3 <= budget
+        whole = training or 4*b*h*w*sum(((h>>level) + 2)*((w>>level) + 2) for level in range(levels)) <= budget
         self.home, self.order, self.back = _order(h, w, 1 if whole else TILE, first.device)
         with torch.autocast(first.device.type, enabled=False):
             places = first.flatten(2).transpose(1, 2)[:, self.order]/c**.5

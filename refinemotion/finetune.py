@@ -57,7 +57,7 @@ class Recipe:
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=3 # teach only the last so many iterations; the others run without gradients where the network can. 0: all
     average:float=.98 # decay of the running mean of the weights; 0: the last weights
-    blend:float=.75 # share of those in what is handed back, see `blend`; the rest are the weights of the start. 1 when training from nothing
+    blend:float=.75 # share of the student's weights in what is handed back, the rest are the start's; 1 for a network that starts from nothing
     scores:float=0. # weight of the score maps' loss, for networks that have them, see `score_loss`
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
@@ -137,7 +137,7 @@ def loss(self:TrackModel,
     turned = lambda xy: xy.movedim(-1, 1) # (b, n, s, 2) -> (b, 2, n, s), as flow has it
     later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
     loss = sequence_loss(list(map(turned, guess.tracks[-recipe.tail:])), turned(batch.xy), batch.keep & later, recipe.gamma)
-    if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores, batch.xy/self.stride, later & (batch.keep if batch.visible is None else batch.visible))
+    if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores[-recipe.tail:], batch.xy/self.stride, later & (batch.keep if batch.visible is None else batch.visible))
     if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float())
     return loss
 
@@ -175,12 +175,16 @@ def _left_alone(model:nn.Module, names:tuple):
 def blend(
     start:nn.Module,
     student:nn.Module, # the same network with other weights
-    share:float=.75 # of the student's weights; 1: the student, 0: the start
-) -> nn.Module: # a third one
+    share:float=.75, # of the student's weights; 1: the student, 0: the start
+    into:nn.Module=None # a third one to write into; None: a new one
+) -> nn.Module: # the third one
     "A network on the way from one to another."
-    between, ends = deepcopy(start), student.state_dict()
-    between.load_state_dict({key: torch.lerp(value, ends[key], share) if value.is_floating_point() else ends[key] for key, value in start.state_dict().items()})
-    return between
+    if not 0 <= share <= 1: raise InputError(f'share is {share}; expected 0 to 1')
+    begins, ends, into = start.state_dict(), student.state_dict(), into or deepcopy(start)
+    odd = [key for key in begins | ends if key not in begins or key not in ends or begins[key].shape != ends[key].shape]
+    if odd: raise InputError(f'the two networks differ in {odd[0]}; there is no way from one to the other')
+    into.load_state_dict({key: torch.lerp(value, ends[key], share) if value.is_floating_point() else ends[key] for key, value in begins.items()})
+    return into
 
 # %% ../nbs/12_finetune.ipynb #e860a721
 def finetune(
@@ -194,8 +198,8 @@ def finetune(
     progress:bool=True # show a bar with loss and time left
 ) -> list[float]: # loss of every step, pixels
     "Teach a model the sampler's labels."
-    story, start = dict(start=weights_hash(model), recipe=_plain(recipe)), deepcopy(model)
-    handed_back = lambda: blend(start, mean.module if mean else model, recipe.blend)
+    story, start, between = dict(start=weights_hash(model), recipe=_plain(recipe)), deepcopy(model), deepcopy(model)
+    handed_back = lambda: blend(start, mean.module if mean else model, recipe.blend, between)
     with _left_alone(model, recipe.frozen):
         optimiser, schedule = _optimiser(model, recipe)
         mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None

@@ -150,7 +150,7 @@ class Verdict:
 def judge(
     metrics:pd.DataFrame, # of `compare`
     least:float=.01, # share by which the distance from the closer look must fall
-    most:float=.5, # share of pairs on which it must fall
+    vote:float=.5, # least share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
 ) -> Verdict:
     "Accept the refined model, or say why not."
@@ -158,7 +158,7 @@ def judge(
     nearer = 1 - mean.miss_after/mean.miss_before
     share, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {share:.0%} of the {unit}s compared; census difference {worse:+.1%}'
-    fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= most, f'too few {unit}s gained'),
+    fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its flow')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_PIXELS', 'FATES', 'SINGLE_LOOK', 'working_size', 'Workshop', 'draw_fates', 'draw_losses', 'draw_both_tracks',
-           'write_report', 'Refined', 'refine']
+           'write_report', 'Refined', 'as_recipe', 'refine']
 
 # %% ../nbs/14_refine.ipynb #d5f6516a
 import json, shutil, time
@@ -244,9 +244,12 @@ def _asked(queries, video:Video) -> Tensor: # (n, 3), in pixels of the video as 
     queries = check_queries(queries, video.n, *video.source.size)
     return torch.cat([queries[:, :1], resize_xy(queries[:, 1:], video.source.size, video.size)], 1)
 
-def _as_recipe(recipe, usual:Recipe, iters:int) -> Recipe:
-    recipe = replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
-    return replace(recipe, iters=iters) if recipe.iters is None else recipe
+def as_recipe(
+    recipe, # a `Recipe`, a dictionary of what shall be other than usual, or None
+    usual:Recipe # see `FlowRoad` and `TrackRoad`
+) -> Recipe:
+    "A recipe with all its settings."
+    return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
 
 def _check_input(video:Video, recipe:Recipe):
     need_frames(len(list(islice(video, 2))), what=video.name)
@@ -316,7 +319,8 @@ def refine(
     teacher, road = _its_teacher(teacher, teacher_weights, original, pace), road_of(original)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
-    recipe = _as_recipe(recipe, road.recipe, iters)
+    recipe = as_recipe(recipe, road.recipe)
+    if recipe.iters is None: recipe = replace(recipe, iters=iters)
     _check_input(video, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)

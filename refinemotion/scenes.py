@@ -358,7 +358,7 @@ def render(
 
 # %% ../nbs/02_scenes.ipynb #b72d4f34
 class Pairs(NamedTuple):
-    "Two frames of each of `b` scenes with the exact flow between them."
+    "Two frames of a scene, `b` times, with the exact flow between them."
     a:Tensor # (b, 3, h, w) in 0..255
     b:Tensor # (b, 3, h, w) in 0..255
     flow:Tensor # (b, 2, h, w) pixels, from a to b; exact for hidden pixels too
@@ -381,7 +381,7 @@ def _draw(b:int, size:tuple, t:int, seed:int, bank, layers:int, kind:str, speed:
     return draw_layers(b, layers, size, t, seed, kind, speed, thin).to(device), draw_paint(bank, b, layers, seed)
 
 def scene_pairs(
-    b:int, # pairs, each from a scene of its own
+    b:int, # pairs, each from a scene of its own unless they come in twos, see `both`
     h:int, # rows
     w:int, # columns
     seed:int, # same seed, same pairs

@@ -23,7 +23,8 @@ from .datasets import Dataset
 from .show import palette
 from .models import EXACT, TrackModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
-from .refine import refine
+from .roads import road_of
+from .refine import as_recipe, refine
 
 # %% ../nbs/14_trials.ipynb #b69e7711
 def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
@@ -79,8 +80,8 @@ def _flat(settings:dict) -> dict: # fields of dataclasses under names of their o
     return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=str))
 
 def _agree(path:Path, story:dict, what:str):
-    old, unset = _read(path), 'not given'
-    changed = [f'{key} was {old.get(key, unset)}, now {story.get(key, unset)}' for key in old | story if old and key != 'note' and old.get(key, unset) != story.get(key, unset)]
+    old = _read(path)
+    changed = [f'{key} was {old.get(key)}, now {story.get(key)}' for key in old | story if old.get(key) != story.get(key)] if old else []
     if changed: raise StoreError(f'{path.parent}: holds a trial {what}: ' + '; '.join(changed) + '. Choose another folder')
     write_json(path, old | story)
 
@@ -97,7 +98,7 @@ def _score(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, wei
 
 def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
-    _agree(story, {name: video_print(video)}, 'with other videos')
+    _agree(story, _read(story) | {name: video_print(video)}, 'with other videos')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
     student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(story, _read(story) | dict(note=why))
@@ -128,7 +129,8 @@ def trial(
 ) -> Trial:
     "Refine a model on each video of a set, and score it before and after."
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
-    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how)), 'with other settings')
+    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe))
+    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **told)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, progress, how)
     before, after = (_gather(folder, names, when) for when in _WHEN)
