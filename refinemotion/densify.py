@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import InputError
+from .core import InputError, round_trip
 
 # %% ../nbs/10_densify.ipynb #aa27e591
 class Agreement(NamedTuple):
@@ -22,6 +22,7 @@ class Agreement(NamedTuple):
     colour:float=12. # how far their colour may be, levels of 255
     spread:float=.1 # by how much they may disagree, pixels
     support:float=2. # how many there must be, each counted by its weight
+    home:float=.5 # how far from home a filled pixel may end, there and back, pixels
 
 def _around(x:Tensor, at:Tensor, radius:int) -> Tensor: # (c, h, w), (n, 2) rows and columns -> (c, n, k) values of the square window
     size = 2*radius + 1
@@ -34,6 +35,7 @@ def fill_flow(
     keep:Tensor, # (h, w) bool: where it is verified
     frame:Tensor, # (3, h, w) uint8 or float 0..255, where the flow starts
     when:Agreement=Agreement(),
+    back:Tensor=None, # (2, h, w) pixels: flow of the other direction, which has to agree too; None: it is not asked
     portion:int=2**13 # holes worked on at a time
 ) -> tuple[Tensor, Tensor]: # flow (2, h, w) with holes filled, and (h, w) bool: kept or filled
     "Fill the holes of a flow field where its verified neighbours agree."
@@ -45,7 +47,8 @@ def fill_flow(
         found, agreed = _ask(known_flow, seen, at, when)
         rows, columns = at[agreed].T
         flow[:, rows, columns], known[rows, columns] = found[:, agreed], True
-    return flow, known
+    if back is not None: known &= keep | (round_trip(flow[None], back[None])[0][0] <= when.home)
+    return flow.masked_fill(~known, 0), known
 
 def _ask(flow:Tensor, frame:Tensor, at:Tensor, when:Agreement) -> tuple[Tensor, Tensor]: # (2, n) pixels, (n,) bool
     *motion, there = _around(flow, at, when.radius)
@@ -70,7 +73,8 @@ class Filled:
         self.labels, self.when, self._pair = labels, when, lru_cache(remembered)(self._fill)
 
     def _fill(self, i:int) -> list: # (flow, keep) forwards and backwards
-        return [fill_flow(*way, self.labels.frame(i+back), self.when) for back, way in enumerate(zip(self.labels.flow(i), self.labels.keep(i)))]
+        flows, keeps = self.labels.flow(i), self.labels.keep(i)
+        return [fill_flow(flows[back], keeps[back], self.labels.frame(i+back), self.when, flows[1-back]) for back in (0, 1)]
 
     def __len__(self): return len(self.labels)
     def frame(self, i): return self.labels.frame(i)

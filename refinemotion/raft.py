@@ -347,7 +347,7 @@ _TORCH = dict(source='pytorch/vision', licence='BSD-3-Clause')
 
 @register_model('raft-mini',
     WeightCard('mini', 'refinemotion', 'Apache-2.0', "this project's procedural scenes", file='weights/raft-mini.safetensors',
-        sha256='0495ea06b68b68533564a0175f79e301baa7f8d53d774737aab9722af1a08573'))
+        sha256='e2612fe3f636d7545bd2200f9938382a21e3ee944eff1ebaf7bb4964f01378b2'))
 def raft_mini() -> RAFT: return RAFT(small=True)
 
 @register_model('raft-small',
