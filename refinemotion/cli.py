@@ -568,7 +568,7 @@ def _is_demo(folder:Path) -> bool:
 def run_demo(
     *,
     out:str='refinemotion-demo', # folder for the result; an earlier demo there is replaced
-    steps:count=100, # optimiser steps
+    steps:count=200, # optimiser steps
     seed:int=0, # draws the batches
     device:str=None, # cpu, cuda, cuda:1, …; without it, a GPU where there is one
     overwrite:bool=False # replace what is there, demo or not
