@@ -50,7 +50,7 @@ class LabelSampler:
         pairs=None, # numbers of the pairs to draw from; None takes all
         augment:Callable=None, # (Batch, torch.Generator) -> Batch
         both:bool=False, # items come in twos, there and back: the second half of a batch is the first half turned round
-        balance:'Balance'=None # which kinds of labels are drawn more often; None: each label is equally likely
+        balance=None # a `Balance`: which kinds of labels are drawn more often; None: each label is equally likely
     ):
         if both and batch % 2: raise InputError(f'batch is {batch}; with both directions it must be even')
         self.labels, self.batch, self.seed, self.augment, self.both, self.balance = labels, batch, seed, augment, both, balance
