@@ -142,9 +142,11 @@ def test_refine_then_use(words, works, clip, tmp_path):
 
 def test_models(works):
     out, _ = works(['models'])
-    header, *rows = out.splitlines()
+    table, about = out.split('\n\n', 1)
+    header, *rows = table.splitlines()
     assert header.split() == 'model weights licence trained on from'.split()
-    assert {row.split()[0] for row in rows} == {'raft-mini', 'raft-small', 'raft-large', 'pips', 'pips-mini'} and 'BSD-3-Clause' in out
+    assert {row.split()[0] for row in rows} == {'raft-mini', 'raft-small', 'raft-large', 'pips', 'pips-mini'} and 'BSD-3-Clause' in table
+    assert about.startswith('raft-mini, mini: ') and 'Middlebury' in about
     assert all(row.startswith('raft-small') for row in works(['models', '*small'])[0].splitlines()[1:])
 
 
