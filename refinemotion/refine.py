@@ -7,7 +7,7 @@ __all__ = ['MOST_PIXELS', 'FATES', 'SINGLE_LOOK', 'working_size', 'Workshop', 'd
            'write_report', 'Refined', 'as_recipe', 'refine']
 
 # %% ../nbs/14_refine.ipynb #d5f6516a
-import json, shutil, time
+import json, os, shutil, time
 from itertools import islice
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -257,9 +257,20 @@ def _check_input(video:Video, recipe:Recipe):
     if min(h, w) < 16: raise InputError(f'{video.name}: frames are {w}×{h}; at least 16 pixels a side are needed')
     if min(recipe.crop) < 16: raise InputError(f'crop is {recipe.crop[0]}×{recipe.crop[1]}; at least 16 pixels a side are needed')
 
-def _label(road, shop:Workshop, video:Video, teacher:TrackModel, **how) -> Labels:
-    try: return road.label(video, teacher, shop.folder/'labels', resume=not shop.fresh, **how)
-    except InputError:
+def _linked(part, place):
+    try: os.link(part, place)
+    except OSError: shutil.copy2(part, place)
+
+def _borrow(store, folder:Path): # frames and answers of an earlier run, without its masks
+    if not (Path(store)/'labels.json').exists(): raise StoreError(f'{store}: holds no labels; expected the folder "labels" of an earlier run')
+    shutil.copytree(store, folder, copy_function=_linked, ignore=shutil.ignore_patterns('keep', 'keep.json'))
+
+def _label(road, shop:Workshop, store, video:Video, teacher:TrackModel, **how) -> Labels:
+    folder = shop.folder/'labels'
+    try:
+        if store is not None and not folder.exists(): _borrow(store, folder)
+        return road.label(video, teacher, folder, resume=folder.exists(), **how)
+    except (InputError, *(StoreError,)*(store is not None)):
         shop.abandon()
         raise
 
@@ -296,6 +307,7 @@ def refine(
     views:tuple=None, # how labels are looked for: see `stream_views` for flow, `label_tracks` for tracks; None: at enlarged frames too
     teacher=None, # whose labels are taught: a name, a file or a loaded model; None: the model's own
     teacher_weights=None, # path or card name, if the teacher is a name
+    labels=None, # the folder "labels" of an earlier run with the same teacher and views, to teach once more in another way; None: the video is labelled
     alpha:float=LOOSE['alpha'], # of `cycle_mask`
     beta:float=LOOSE['beta'], # of `cycle_mask`, pixels
     color:float=None, # of `color_mask`; None: no colour check
@@ -327,20 +339,20 @@ def refine(
     config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate,
         queries=None if asked is None else asked.tolist(), points=points)
     shop.begin(config)
-    labels = _label(road, shop, video, teacher, iters=iters, views=views, points=points, queries=asked, progress=progress)
-    kept = _filter(road, labels, check, progress)
-    train, held = road.split(labels)
-    sampler, told = road.sampler(labels, recipe, train, augment, balance, fill), road.testimony(original, labels, held, progress)
-    lookout = Lookout(lambda net: road.miss(road.answers(net, labels, told, iters), told), recipe.steps, shop.folder/'best.pt', patience=3 if gate else recipe.steps)
+    store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, queries=asked, progress=progress)
+    kept = _filter(road, store, check, progress)
+    train, held = road.split(store)
+    sampler, told = road.sampler(store, recipe, train, augment, balance, fill), road.testimony(original, store, held, progress)
+    lookout = Lookout(lambda net: road.miss(road.answers(net, store, told, iters), told), recipe.steps, shop.folder/'best.pt', patience=3 if gate else recipe.steps)
     student, losses = _teach(original, sampler, recipe, lookout, shop, progress)
     if gate: lookout.best(student)
-    answers = tuple(road.answers(net, labels, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
-    metrics = road.compare(labels, told, *answers)
+    answers = tuple(road.answers(net, store, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
+    metrics = road.compare(store, told, *answers)
     verdict = judge(metrics)
     used = verdict.accepted or not gate
-    config |= dict(frames=labels.story['n_frames'], notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
+    config |= dict(frames=store.story['n_frames'], notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))
-    _write_result(shop.folder, original, student, labels, kept, losses, lookout.seen, road.draw(labels, *answers), metrics, config)
+    _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))
     folder = shop.finish()
     return Refined(student if used else original, student, verdict, road.store(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder)

@@ -96,10 +96,11 @@ def _score(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, wei
     row.attrs |= dict(weights=weights)
     write_table(row, path)
 
-def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, progress:bool, how:dict):
+def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, labels, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
     _agree(story, _read(story) | {name: video_print(video)}, 'with other videos')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
+    if labels is not None: how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(story, _read(story) | dict(note=why))
     for when, net, weights in zip(_WHEN, (model, student), (start, f'{start} refined')): _score(_row_file(folder, name, when), name, net, dataset, settings, weights)
@@ -124,6 +125,7 @@ def trial(
     videos=None, # names; None: all the set has
     settings=(Setting(),), # of the evaluation, see `evaluate`
     keep_labels:bool=False, # leave the label stores on disk?
+    labels=None, # the folder of an earlier trial that left them: its labels are taught once more; None: the videos are labelled
     progress:bool=True, # show bars?
     **how # for `refine`
 ) -> Trial:
@@ -132,7 +134,7 @@ def trial(
     told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe))
     _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **told)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
-        _do_video(model, start, dataset, name, folder, settings, keep_labels, progress, how)
+        _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
     before, after = (_gather(folder, names, when) for when in _WHEN)
     return Trial(before, after, pd.DataFrame.from_dict({name: _run_row(folder, name) for name in names}, orient='index').rename_axis('video'), folder)
 
