@@ -10,6 +10,7 @@ import json
 import shutil
 import zlib
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -90,11 +91,18 @@ _WHEN = 'before', 'after'
 
 def _row_file(folder:Path, name:str, when:str) -> Path: return folder/f'{name}.{when}.csv'
 
-def _score(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, weights:str):
+def _score(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, weights:str, known:Path=None):
     if path.exists(): return
-    row = evaluate(model, dataset, [name], settings, progress=False)
+    ask = partial(evaluate, model, dataset, [name], settings, progress=False)
+    try: row = ask(done=known and read_table(known))
+    except StoreError: row = ask() # it was scored in another way
     row.attrs |= dict(weights=weights)
     write_table(row, path)
+
+def _known_score(folder, name:str, looks:str): # of the original, by an earlier trial
+    if folder is None or _read(Path(folder)/f'{name}.json').get(name) != looks: return None
+    path = _row_file(Path(folder), name, 'before')
+    return path if path.exists() else None
 
 def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, labels, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
@@ -103,7 +111,8 @@ def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Pat
     if labels is not None: how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(story, _read(story) | dict(note=why))
-    for when, net, weights in zip(_WHEN, (model, student), (start, f'{start} refined')): _score(_row_file(folder, name, when), name, net, dataset, settings, weights)
+    _score(_row_file(folder, name, 'before'), name, model, dataset, settings, start, _known_score(labels, name, video_print(video)))
+    _score(_row_file(folder, name, 'after'), name, student, dataset, settings, f'{start} refined')
     if not keep_labels:
         for left in (folder/name/'labels', folder/f'{name}.partial'): shutil.rmtree(left, ignore_errors=True)
 
@@ -125,7 +134,7 @@ def trial(
     videos=None, # names; None: all the set has
     settings=(Setting(),), # of the evaluation, see `evaluate`
     keep_labels:bool=False, # leave the label stores on disk?
-    labels=None, # the folder of an earlier trial that left them: its labels are taught once more; None: the videos are labelled
+    labels=None, # the folder of an earlier trial that left them: its labels are taught once more, and its scores of the original stand; None: the videos are labelled
     progress:bool=True, # show bars?
     **how # for `refine`
 ) -> Trial:
