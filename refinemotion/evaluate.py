@@ -53,7 +53,7 @@ def epe(
     valid:Tensor=None # (…, h, w) bool, True where the truth is known; None: everywhere
 ) -> float: # pixels; NaN when nothing is valid
     "Mean end-point error over all valid pixels together."
-    error = end_point_error(flow, truth)
+    error = _never_nan(end_point_error(flow, truth))
     if valid is not None and valid.shape != error.shape:
         raise InputError(f'valid is {tuple(valid.shape)}; expected {tuple(error.shape)}, one value for each pixel of the flow')
     return (error if valid is None else error[valid]).double().mean().item()

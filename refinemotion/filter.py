@@ -123,12 +123,11 @@ def judge_all(
     labels:Labels, # a store of flow or of tracks
     judge:Callable, # number of a pair or window -> for each direction a mask and counts, see `sort_out`
     complain:Callable, # all counts -> the error to raise if nothing is left
-    unit:str, # 'pair' or 'window'
     progress:bool # show a bar?
 ) -> Iterator[tuple[tuple, Tensor]]: # see `write_keep`
     "Judge a store, part by part."
     total = 0
-    for i in tqdm(range(len(labels)), 'filter', unit=unit, disable=not progress):
+    for i in tqdm(range(len(labels)), 'filter', unit=labels.unit, disable=not progress):
         keep, counts = zip(*judge(i))
         total = total + sum(counts)
         yield keep, torch.stack(counts)
@@ -140,7 +139,7 @@ def keep_table(
     "What became of the labels."
     counts = torch.stack([labels.keep_counts(i).sum(0) for i in range(len(labels))])
     counts = torch.cat([counts, counts.sum(0, keepdim=True)]).double()
-    return pd.DataFrame(counts/counts.sum(1, keepdim=True), columns=labels.keep_story['checks'], index=pd.Index([*range(len(labels)), 'all'], name='pair'))
+    return pd.DataFrame(counts/counts.sum(1, keepdim=True), columns=labels.keep_story['checks'], index=pd.Index([*range(len(labels)), 'all'], name=labels.unit))
 
 def filter_labels(
     labels:Labels, # to judge; the masks are written beside them
@@ -154,7 +153,7 @@ def filter_labels(
     def judge(i):
         (fwd, bwd), a, b = labels.flow(i), labels.frame(i), labels.frame(i+1)
         return judge_flow(fwd, bwd, a, b, **settings), judge_flow(bwd, fwd, b, a, **settings)
-    labels.write_keep(judge_all(labels, judge, lambda total: _nothing_left(total, **settings), 'pair', progress), **settings, checks=CHECKS)
+    labels.write_keep(judge_all(labels, judge, lambda total: _nothing_left(total, **settings), progress), **settings, checks=CHECKS)
     return keep_table(labels)
 
 # %% ../nbs/09_filter.ipynb #c0b96983
@@ -192,7 +191,7 @@ def filter_tracks(
     "Decide about every step of every track of a store."
     gaps = tuple(g for g in labels.story['gaps'] if g < labels.story['length'])
     judge = lambda i: [judge_trails(trails, labels.size, gaps, within) for trails in labels.trails(i)]
-    labels.write_keep(judge_all(labels, judge, lambda total: _no_step_left(total, within), 'window', progress), within=within, checks=TRACK_CHECKS)
+    labels.write_keep(judge_all(labels, judge, lambda total: _no_step_left(total, within), progress), within=within, checks=TRACK_CHECKS)
     return keep_table(labels)
 
 def _no_step_left(counts:Tensor, within:float) -> LabelError:

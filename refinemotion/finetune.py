@@ -133,11 +133,12 @@ def loss(self:TrackModel,
     recipe:Recipe
 ) -> Tensor: # scalar, pixels and nats
     "What a batch of tracks says against the network."
-    with _autocast(self, recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **dict(scores=True) if recipe.scores else {})
+    asked = dict(scores=True) if recipe.scores and self.scored else {}
+    with _autocast(self, recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **asked)
     turned = lambda xy: xy.movedim(-1, 1) # (b, n, s, 2) -> (b, 2, n, s), as flow has it
     later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
     loss = sequence_loss(list(map(turned, guess.tracks[-recipe.tail:])), turned(batch.xy), batch.keep & later, recipe.gamma)
-    if recipe.scores: loss = loss + recipe.scores*score_loss(guess.scores[-recipe.tail:], batch.xy/self.stride, later & (batch.keep if batch.visible is None else batch.visible))
+    if asked: loss = loss + recipe.scores*score_loss(guess.scores[-recipe.tail:], self.on_map(batch.xy, batch.frames.shape[-2:]), later & (batch.keep if batch.visible is None else batch.visible))
     if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float())
     return loss
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'testimony', 'flows_of', 'apart', 'measured', 'compare',
-           'summary', 'Verdict', 'judge', 'Lookout', 'draw_watch']
+           'summary', 'Verdict', 'Limits', 'as_limits', 'judge', 'Lookout', 'draw_watch']
 
 # %% ../nbs/13_gate.ipynb #7aecc26d
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -75,8 +75,8 @@ def testimony(
     return found
 
 # %% ../nbs/13_gate.ipynb #506fb243
-MEASURES = dict(miss='distance from the closer look (px)', census='census difference along verified pixels (0..1)',
-    verified='share of pixels verified', cycle='median round-trip error (px)', colour='colour difference along verified pixels (0..255)')
+MEASURES = dict(miss='distance from the closer look (px)', census='census difference along verified motion (0..1)',
+    verified='share verified', cycle='median round-trip error (px)', colour='colour difference along verified motion (0..255)')
 
 def flows_of(
     model:FlowModel,
@@ -147,19 +147,30 @@ class Verdict:
     accepted:bool
     reason:str # in words
 
+class Limits(NamedTuple):
+    "What a refined model has to show."
+    least:float=.01 # share by which the distance from the closer look must fall
+    vote:float=.5 # least share of pairs on which it must fall
+    slack:float=.02 # share by which the census difference may rise
+
+def as_limits(
+    gate # `Limits`; or True, for the usual ones; or False, for none
+) -> Limits|None:
+    "What a gate asks for."
+    return gate if isinstance(gate, Limits) else Limits() if gate else None
+
 def judge(
     metrics:pd.DataFrame, # of `compare`
-    least:float=.01, # share by which the distance from the closer look must fall
-    vote:float=.5, # least share of pairs on which it must fall
-    slack:float=.02 # share by which the census difference may rise
+    limits:Limits=Limits()
 ) -> Verdict:
     "Accept the refined model, or say why not."
+    least, vote, slack = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer = 1 - mean.miss_after/mean.miss_before
     share, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {share:.0%} of the {unit}s compared; census difference {worse:+.1%}'
     fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= vote, f'too few {unit}s gained'),
-        (worse <= slack, 'the frames agree less along its flow')) if not passes]
+        (worse <= slack, 'the frames agree less along its motion')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
 # %% ../nbs/13_gate.ipynb #784fe255

@@ -71,6 +71,7 @@ def pairs_done(
 # %% ../nbs/08_label.ipynb #ad8de238
 class Labels:
     "The labels of a video, on disk."
+    unit = 'pair' # what they come in
     def __init__(self,
         folder # that `label_video` wrote
     ):
@@ -126,7 +127,7 @@ def tell_story(
                 views=[asdict(view) for view in views], size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False, **more)
 
 def _agree(folder:Path, old:dict, new:dict):
-    unsaid = dict(pace=EXACT.story, views=[asdict(view) for view in PLAIN]) # by earlier versions
+    unsaid = dict(pace=EXACT.story, views=[asdict(view) for view in PLAIN], denser=0) # by earlier versions
     for key in (key for key in new if key not in ('fps', 'source', 'note', 'notes', 'n_frames', 'complete')):
         if old.get(key, unsaid.get(key)) != new[key]:
             raise StoreError(f'{folder}: the labels there were made with {key} {old.get(key)}, not {new[key]}; '

@@ -64,6 +64,7 @@ def as_pace(
 class TrackModel(nn.Module):
     "A network that turns a clip and query points into tracks. Subclasses define `track`, and what of its work all queries share in `follower`."
     window:int = 8 # frames it looks at together, or is taught together
+    scored:bool = False # do its `predictions` take `scores`, and hand out score maps?
     iters:int = None # iterations when nobody says, for networks that have any
     pace:Pace = EXACT # how inference may hurry
 
@@ -238,12 +239,12 @@ def check_queries(
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
         raise InputError(f'queries have shape {tuple(queries.shape)}; expected (n, 3) as t, x, y, with n at least 1')
     if (queries[:, 0] % 1 != 0).any(): raise InputError('the first column of queries is the frame, a whole number')
-    most = torch.tensor([t-1, w-1, h-1])
-    bad = ~((queries >= 0) & (queries <= most)).all(1)
+    most, slack = torch.tensor([t-1, w-1, h-1]), torch.tensor([0, 1e-3, 1e-3]) # resizing may round beyond the border
+    bad = ~((queries >= -slack) & (queries <= most + slack)).all(1)
     if bad.any():
         i = bad.nonzero()[0].item()
         raise InputError(f'query {i} (t, x, y = {queries[i].tolist()}) lies outside the clip of {t} frames of {h}×{w}')
-    return queries
+    return queries.minimum(most).clamp(min=0)
 
 @patch
 def track(self:FlowModel,

@@ -146,7 +146,7 @@ class Guess(NamedTuple):
 
 class PIPs(TrackModel):
     "PIPs of any size."
-    multiple, least = 8, 64 # sides are padded to
+    multiple, least, scored = 8, 64, True # sides are padded to; score maps can be had
 
     def __init__(self,
         planes:tuple=(64, 96, 128, 128), # see `ScaleEncoder`
@@ -172,6 +172,13 @@ class PIPs(TrackModel):
     ) -> Tensor: # (b, c, h/stride, w/stride)
         "The work done once per frame."
         return self.fnet(2*(frames/255) - 1)
+
+    def on_map(self,
+        xy:Tensor, # (…, 2) pixels of a frame
+        size:tuple # (h, w) of the frame
+    ) -> Tensor: # (…, 2) pixels of its features
+        "Where points lie on the features of a frame, which is padded first."
+        return (xy + Pad(*size, self.multiple, self.least).shift.to(xy))/self.stride
 
     def improve(self,
         look:Callable, # features (…, s, c) and positions (…, s, 2) in feature pixels to windows (…, s, k)
@@ -203,8 +210,7 @@ class PIPs(TrackModel):
         clip = clip[:, torch.arange(self.window).clamp(max=s-1)]
         pad = Pad(h, w, self.multiple, self.least)
         maps = [o.unflatten(0, clip.shape[:2]) for o in halvings(self.encode(pad.pad(clip.flatten(0, 1).to(xy.dtype))), self.levels)]
-        shift = pad.shift.to(xy)
-        start = (xy + shift)/self.stride
+        shift, start = pad.shift.to(xy), self.on_map(xy, (h, w))
         def look(feats, at):
             found = []
             for level, o in enumerate(maps):

@@ -34,7 +34,7 @@ from .densify import Agreement
 from .sample import Balance
 from .augment import GENTLE, Augment
 from .finetune import Recipe, finetune
-from .gate import Lookout, Verdict, draw_watch, judge, summary
+from .gate import Limits, Lookout, Verdict, as_limits, draw_watch, judge, summary
 from .roads import road_of
 
 # %% ../nbs/14_refine.ipynb #6433a841
@@ -170,19 +170,21 @@ def write_report(
     watched:list, # of `Lookout`
     metrics:pd.DataFrame, # of `compare`
     motion:plt.Figure, # before and after
+    caption:str, # of that figure
     film:Tensor # (t, 3, h, w) uint8, of `draw_both_tracks`
 ):
     "One html file with all pictures inside."
     share, notes = kept.loc['all', 'kept'], config['notes']
     unit = metrics.index.name
-    held = f'held-out {unit}s, which training never saw' if config['held_out'] else f'the training {unit}s (the video is too short to hold any out)'
+    compared = f'held-out {unit}s' if config['held_out'] else f'the training {unit}s'
+    held = compared + (', which training never saw' if config['held_out'] else ' (the video is too short to hold any out)')
     body = [f"<p>{escape(config['model'])} refined on {escape(str(config['source']))}: {config['frames']} frames of {config['size'][1]}×{config['size'][0]}.</p>",
         '<ul>' + ''.join(f'<li>{escape(note)}</li>' for note in notes) + '</ul>' if notes else '',
         _section('Verdict', escape(f"The refined model is {config['verdict']['reason']}." + ('' if config['verdict']['used'] else ' The weights handed back are those of the original.'))),
         _section('Before and after', f'Measured on {held}, without ground truth.', summary(metrics).to_html(float_format='{:.4f}'.format, border=0)),
         _section('What was kept, and why', f'{share:.1%} of all labels passed the checks; only those teach.', _figure(draw_fates(kept), 'share of labels kept per pair')),
-        _section('Training', f"{len(losses)} steps; the weights after {min(watched, key=lambda o: o[1])[0]} are nearest to the closer look on held-out {unit}s.", _figure(draw_losses(losses, watched), 'loss per step, and distance on held-out pairs')),
-        _section('Motion', 'Of flow, the same colours mean the same motion within a row.', _figure(motion, 'motion before and after')),
+        _section('Training', f"{len(losses)} steps; the weights after {min(watched, key=lambda o: o[1])[0]} are nearest to the closer look on {compared}.", _figure(draw_losses(losses, watched), f'loss per step, and distance on {compared}')),
+        _section('Motion', caption, _figure(motion, 'motion before and after')),
         _section('Tracks', 'Points of the first frame, followed; a ring is a point taken for hidden.', html_video(film, fps=8, height=320, max_kb=1200)),
         _section('Settings', '', f'<pre>{escape(json.dumps(config, indent=1, default=str))}</pre>')]
     with atomic_path(path) as tmp: tmp.write_text(_PAGE.format(title='refinemotion report', body=''.join(body)), encoding='utf-8')
@@ -251,7 +253,8 @@ def as_recipe(
     "A recipe with all its settings."
     return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
 
-def _check_input(video:Video, recipe:Recipe):
+def _check_input(video:Video, model:TrackModel, recipe:Recipe):
+    if not any(p.requires_grad for p in model.parameters()): raise InputError(f'{model.arch} has no weights to teach; label_tracks, filter_tracks and evaluate work with it, refine does not')
     need_frames(len(list(islice(video, 2))), what=video.name)
     h, w = video.size
     if min(h, w) < 16: raise InputError(f'{video.name}: frames are {w}×{h}; at least 16 pixels a side are needed')
@@ -287,14 +290,14 @@ def _filter(road, labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
 
 def _save(model:TrackModel, path:Path, config:dict): save_model(model, path, start=config['start'], source=str(config['source']), recipe=config['recipe'])
 
-def _write_result(folder:Path, original, student, labels:Labels, kept, losses, watched, motion:plt.Figure, metrics, config:dict):
+def _write_result(folder:Path, original, student, labels:Labels, kept, losses, watched, motion:plt.Figure, caption:str, metrics, config:dict):
     style()
     used = config['verdict']['used']
     _save(student if used else original, folder/'model.safetensors', config)
     if not used: _save(student, folder/'refused.safetensors', config)
     metrics.to_csv(folder/'metrics.csv')
     film = draw_both_tracks(labels, original, student, config['iters'])
-    write_report(folder/'report.html', config, kept, losses, watched, metrics, motion, film)
+    write_report(folder/'report.html', config, kept, losses, watched, metrics, motion, caption, film)
     for left in ('training.pt', 'best.pt', 'best.json'): (folder/left).unlink(missing_ok=True)
 
 def refine(
@@ -314,13 +317,14 @@ def refine(
     within:float=WITHIN, # of `track_cycle_mask`, pixels; for trackers, whose labels the three before do not touch
     queries=None, # (n, 3) as (t, x, y), in pixels of the video as it is given: points that matter, for trackers; None: the whole frame
     points:int=256, # tracks per window, for trackers
+    denser:int=0, # further tracks per window, near those that come home best, for trackers
     fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
     balance:Balance=None, # which labels are drawn more often; None: each is equally likely
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=None, # how it is trained, or a dictionary of what shall be other than usual; None: as usual for flow or for tracks
     pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own
     device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
-    gate:bool=True, # hand back the original where nothing was gained?
+    gate=True, # hand back the original where nothing was gained? Or what has to be gained: `Limits`
     resume:bool=False, # go on with an unfinished run?
     overwrite:bool=False, # replace what is in `out`?
     progress:bool=True # show bars?
@@ -328,18 +332,18 @@ def refine(
     "Make a model better on a video, from nothing but the video."
     clock = time.monotonic()
     original = _frozen_copy(model, weights, device, pace)
-    teacher, road = _its_teacher(teacher, teacher_weights, original, pace), road_of(original)
+    teacher, road, limits = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), as_limits(gate)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
     recipe = as_recipe(recipe, road.recipe)
     if recipe.iters is None: recipe = replace(recipe, iters=iters)
-    _check_input(video, recipe)
+    _check_input(video, original, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)
-    config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate,
-        queries=None if asked is None else asked.tolist(), points=points)
+    config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate and limits._asdict(),
+        queries=None if asked is None else asked.tolist(), points=points, denser=denser)
     shop.begin(config)
-    store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, queries=asked, progress=progress)
+    store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, denser=denser, queries=asked, progress=progress)
     kept = _filter(road, store, check, progress)
     train, held = road.split(store)
     sampler, told = road.sampler(store, recipe, train, augment, balance, fill), road.testimony(original, store, held, progress)
@@ -348,11 +352,11 @@ def refine(
     if gate: lookout.best(student)
     answers = tuple(road.answers(net, store, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
     metrics = road.compare(store, told, *answers)
-    verdict = judge(metrics)
+    verdict = judge(metrics, limits or Limits())
     used = verdict.accepted or not gate
     config |= dict(frames=store.story['n_frames'], notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))
-    _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), metrics, config)
+    _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), road.caption, metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))
     folder = shop.finish()
     return Refined(student if used else original, student, verdict, road.store(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder)

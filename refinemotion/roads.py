@@ -53,13 +53,15 @@ def draw_flows(
 class FlowRoad:
     "Pairs of frames, and the flow of all their pixels."
     recipe, store = Recipe(), Labels # how students are taught unless told otherwise, and where labels are kept
+    caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(alpha=alpha, beta=beta, color=color)
     def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame: return filter_labels(labels, **check, progress=progress)
     def split(self, labels:Labels) -> tuple[list, list]: return split_pairs(len(labels))
 
-    def label(self, video:Video, teacher:FlowModel, folder:Path, iters:int, views:tuple, points:int, queries, resume:bool, progress:bool) -> Labels:
+    def label(self, video:Video, teacher:FlowModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> Labels:
+        if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
         if queries is not None: raise InputError('queries name the points that matter, but a flow model is taught on every pixel; leave them out')
         return label_video(video, teacher, folder, iters, views, resume=resume, progress=progress)
 
@@ -111,13 +113,14 @@ def draw_trails(
 class TrackRoad:
     "Windows of frames, and points followed through them."
     recipe, store = TRACKS, TrackLabels
+    caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
 
-    def label(self, video:Video, teacher:TrackModel, folder:Path, iters:int, views:tuple, points:int, queries, resume:bool, progress:bool) -> TrackLabels:
-        return label_tracks(video, teacher, folder, iters, views, points, queries=queries, resume=resume, progress=progress)
+    def label(self, video:Video, teacher:TrackModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> TrackLabels:
+        return label_tracks(video, teacher, folder, iters, views, points, queries=queries, denser=denser, resume=resume, progress=progress)
 
     def split(self, labels:TrackLabels) -> tuple[list, list]:
         starts, n = labels.story['starts'], len(labels)

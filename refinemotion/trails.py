@@ -99,6 +99,7 @@ class TrackSampler:
         frames = self.labels.clip(i, back)[(..., *cut)].float()
         xy = self.labels.trails(i)[back].xy[rows] - torch.tensor([cut[1].start, cut[0].start])
         keep = self.labels.keep(i)[back][rows] & points_inside(xy, *frames.shape[-2:])
+        keep = keep & keep[:, :1] # who begins outside the crop cannot be asked about
         return TrackBatch(frames[None], xy.masked_fill(~keep[..., None], 0)[None], keep[None])
 
     def __call__(self,

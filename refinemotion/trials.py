@@ -24,6 +24,7 @@ from .datasets import Dataset
 from .show import palette
 from .models import EXACT, TrackModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
+from .gate import as_limits
 from .roads import road_of
 from .refine import as_recipe, refine
 
@@ -108,7 +109,7 @@ def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Pat
     video, story = dataset[name], folder/f'{name}.json'
     _agree(story, _read(story) | {name: video_print(video)}, 'with other videos')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
-    if labels is not None: how = how | dict(labels=Path(labels)/name/'labels')
+    if labels is not None and (Path(labels)/name/'labels/labels.json').exists(): how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(story, _read(story) | dict(note=why))
     _score(_row_file(folder, name, 'before'), name, model, dataset, settings, start, _known_score(labels, name, video_print(video)))
@@ -140,7 +141,7 @@ def trial(
 ) -> Trial:
     "Refine a model on each video of a set, and score it before and after."
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
-    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe))
+    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe), gate=as_limits(how.get('gate', True)))
     _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **told)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
