@@ -140,6 +140,32 @@ def test_refine_then_use(words, works, clip, tmp_path):
     works(words('flow', clip, tmp_path/'after.npz', model=tmp_path/'result'/'model.safetensors'))
 
 
+def test_a_tracker_takes_the_same_road(works, tmp_path):
+    "Refined round a point that matters, it follows that point, and is scored on a set."
+    import pandas as pd
+    from refinemotion.datasets import PointVideo, write_tapvid_davis
+    from refinemotion.video import Video
+    frames, queries, refined = moving(9), tmp_path/'q.csv', tmp_path/'out'/'model.safetensors'
+    queries.write_text('t,x,y\n0,30,20\n')
+    run = lambda command, source, *words: works([str(o) for o in (command, source, *words, '--device', 'cpu')])
+    run('refine', images(tmp_path/'clip', frames), '--model', 'pips-mini', '--out', tmp_path/'out', '--queries', queries, '--points', 12, '--denser', 8,
+        '--within', 99, '--steps', 1, '--crop', '48x64', '--no-gate')
+    run('track', tmp_path/'clip', '--model', refined, '--queries', queries, '--out', tmp_path/'tracks.npz')
+    assert np.load(tmp_path/'tracks.npz')['xy'].shape == (1, 9, 2)
+    write_tapvid_davis(tmp_path/'set', PointVideo('one', Video(frames), torch.tensor([[[30. + 2*t, 20] for t in range(9)]]), torch.ones(1, 9, dtype=torch.bool)))
+    run('evaluate', 'tapvid-davis', '--root', tmp_path/'set', '--model', refined, '--settings', 'native-own', '--out', tmp_path/'table.csv')
+    table = pd.read_csv(tmp_path/'table.csv', index_col='video')
+    assert table.delta_first['one'] > 50 and table.model['one'] == 'pips-mini'
+
+
+def test_refine_pips_with_weights_of_the_public_kind(works, tmp_path):
+    "The public checkpoint keeps its parameters beside an optimiser's state."
+    torch.save(dict(model_state_dict=make_model('pips').state_dict(), optimizer_state_dict={}), tmp_path/'public.pth')
+    works([str(o) for o in ('refine', images(tmp_path/'clip', moving(8)), '--model', 'pips', '--weights', tmp_path/'public.pth', '--out', tmp_path/'out', '--look', 'plain',
+        '--points', 9, '--within', 999, '--steps', 1, '--train-iters', 1, '--iters', 1, '--crop', '48x64', '--no-gate', '--device', 'cpu')])
+    assert (tmp_path/'out'/'report.html').exists()
+
+
 def test_models(works):
     out, _ = works(['models'])
     table, about = out.split('\n\n', 1)
