@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
            'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow',
-           'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'to_device', 'full_float32', 'atomic_path',
-           'write_json', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory', 'to_device',
+           'full_float32', 'atomic_path', 'write_json', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -210,6 +210,12 @@ def pick_device(
     except (RuntimeError, AssertionError, NotImplementedError):
         have = ['cpu'] + [f'cuda:{i}' for i in range(torch.cuda.device_count())]
         raise DeviceError(f'device {str(name)!r} is not there; this machine has {", ".join(have)}') from None
+
+# %% ../nbs/00_core.ipynb #355bfc83
+def machine_memory() -> float: # bytes; infinite where the system does not say
+    "The memory of this machine."
+    try: return float(os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES'))
+    except (AttributeError, ValueError, OSError): return float('inf')
 
 # %% ../nbs/00_core.ipynb #cf6d7ece
 def to_device(
