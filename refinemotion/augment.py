@@ -206,7 +206,7 @@ def _tint(frames:Tensor, how:'Augment', g) -> Tensor: # (b, s, 3, h, w)
     apart, cut = torch.rand(b, generator=g) < how.asymmetric, torch.randint(1, max(2, s), (b,), generator=g)
     tinted = _recolour(frames, both, how.colours)
     if not apart.any(): return tinted
-    changed = apart[:, None] & (torch.arange(s) >= cut[:, None])
+    changed = (apart[:, None] & (torch.arange(s) >= cut[:, None])).to(frames.device)
     return torch.where(changed.view(b, s, 1, 1, 1), _recolour(frames, later, how.colours), tinted)
 
 def _cover(batch:TrackBatch, share:float, g, most:int=3) -> Tensor: # (b, s, 3, h, w)
@@ -251,11 +251,14 @@ def spoil_tracks(
     g:torch.Generator # source of randomness
 ) -> TrackBatch: # spoilt
     "Crop and zoom, flip, colour, blur, occlude: clips with tracks."
+    if how.occluders and batch.visible is not None: raise InputError('occluders hide points, and this batch teaches which are seen; leave one of the two out')
     if how.size: batch = _cut_out(batch, how.size, g)
     if tuple(how.zoom) != (1, 1): batch = _magnify(batch, how.zoom, g)
     batch = _turn_over(batch, how, g)
     if any(how.colours): batch = batch._replace(frames=_tint(batch.frames, how, g))
-    if how.blur: batch = batch._replace(frames=_blur(batch.frames.flatten(0, 1), _uniform(g, 0, how.blur, len(batch.xy)).repeat_interleave(batch.xy.shape[2])).view_as(batch.frames))
+    if how.blur:
+        sigma = _uniform(g, 0, how.blur, len(batch.xy)).repeat_interleave(batch.frames.shape[1])
+        batch = batch._replace(frames=_blur(batch.frames.flatten(0, 1), sigma).view_as(batch.frames))
     keep = batch.keep & batch.keep[..., :1]
-    batch = batch._replace(xy=batch.xy.masked_fill(~keep[..., None], 0), keep=keep)
+    batch = batch._replace(xy=batch.xy.masked_fill(~keep[..., None], 0), keep=keep, visible=None if batch.visible is None else batch.visible & keep)
     return batch._replace(frames=_cover(batch, how.occluders, g)) if how.occluders else batch

@@ -472,9 +472,13 @@ def _pickled(root:Path, card:str, file:str, videos:int) -> tuple:
     records = _named_records(home/file)
     return sorted(records), partial(_open_record, records, home/file), counted(len(records), videos, 'videos')
 
+def _length(file, name:str) -> int: # frames of a video; 0 where its points are damaged, which opening it says
+    try: return file[f'{name}/occluded'].shape[1]
+    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile): return 0
+
 def _davis_folders(home:Path) -> tuple:
     names = tapvid_davis_names(home)
-    with _open_npz(home/DAVIS_POINTS) as file: marked, long = _marked(file), {name: file[f'{name}/occluded'].shape[1] for name in names if f'{name}/occluded' in file}
+    with _open_npz(home/DAVIS_POINTS) as file: marked, long = _marked(file), {name: _length(file, name) for name in names}
     lost = {name: files for name, t in long.items() if (files := _lost(home/DAVIS_FRAMES/name, t))}
     notes = counted(len(names)-len(lost), DAVIS_VIDEOS, 'videos') + [f'{name}: no frames in {home/DAVIS_FRAMES/name}' for name in sorted(marked.difference(names))]
     notes += [f'{name}: {len(files)} of {long[name]} frames missing, first {files[0]}' for name, files in lost.items()]

@@ -139,7 +139,7 @@ def loss(self:TrackModel,
     later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
     loss = sequence_loss(list(map(turned, guess.tracks[-recipe.tail:])), turned(batch.xy), batch.keep & later, recipe.gamma)
     if asked: loss = loss + recipe.scores*score_loss(guess.scores[-recipe.tail:], self.on_map(batch.xy, batch.frames.shape[-2:]), later & (batch.keep if batch.visible is None else batch.visible))
-    if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float())
+    if batch.visible is not None: loss = loss + SEEN*F.binary_cross_entropy_with_logits(guess.visible[..., 1:].float(), batch.visible[..., 1:].float(), batch.keep[..., :1].float().expand_as(batch.visible[..., 1:]))
     return loss
 
 @full_float32()

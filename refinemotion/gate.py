@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import atomic_path, warp, write_json
+from .core import InputError, atomic_path, warp, write_json
 from .video import Video
 from .show import palette
 from .models import FlowModel
@@ -157,7 +157,9 @@ def as_limits(
     gate # `Limits`; or True, for the usual ones; or False, for none
 ) -> Limits|None:
     "What a gate asks for."
-    return gate if isinstance(gate, Limits) else Limits() if gate else None
+    if isinstance(gate, bool): return Limits() if gate else None
+    if isinstance(gate, Limits): return gate
+    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…)')
 
 def judge(
     metrics:pd.DataFrame, # of `compare`

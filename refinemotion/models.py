@@ -64,7 +64,7 @@ def as_pace(
 class TrackModel(nn.Module):
     "A network that turns a clip and query points into tracks. Subclasses define `track`, and what of its work all queries share in `follower`."
     window:int = 8 # frames it looks at together, or is taught together
-    scored:bool = False # do its `predictions` take `scores`, and hand out score maps?
+    scored:bool = False # do its `predictions` take `scores`, and hand out score maps, on which `on_map` finds a point?
     iters:int = None # iterations when nobody says, for networks that have any
     pace:Pace = EXACT # how inference may hurry
 
@@ -228,7 +228,7 @@ def _route(fwd:Tensor, bwd:Tensor):
     for i in range(len(fwd)): yield i, i+1, fwd[i], bwd[i], lambda start, now: start <= now
     for i in reversed(range(len(fwd))): yield i+1, i, bwd[i], fwd[i], lambda start, now: start >= now
 
-TRACK_BYTES = 40 # per query and frame, while points are followed: positions, visibility and what is worked on
+TRACK_BYTES = 12 # per query and frame: what the answer takes, and a little
 
 def check_queries(
     queries, # (n, 3) as (t, x, y)

@@ -338,7 +338,7 @@ def _follow(self:PIPs, film:Film, queries, iters:int) -> tuple[Tensor, Tensor]: 
     queries = check_queries(queries, t, *size)
     like, asked = next(self.parameters()), queries[:, 0].long()
     device, shift = like.device, film.pad.shift.to(like)
-    start, feats = (queries[:, 1:].to(like) + shift)/self.stride, like.new_empty(len(queries), self.latent)
+    start, feats = self.on_map(queries[:, 1:].to(like), size), like.new_empty(len(queries), self.latent)
     for i in asked.unique().tolist():
         these = (asked == i).nonzero()[:, 0].to(device)
         feats[these] = read_features(film(i)[0].permute(2, 0, 1)[None].contiguous(), start[None, these])[0]

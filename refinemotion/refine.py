@@ -182,7 +182,7 @@ def write_report(
         '<ul>' + ''.join(f'<li>{escape(note)}</li>' for note in notes) + '</ul>' if notes else '',
         _section('Verdict', escape(f"The refined model is {config['verdict']['reason']}." + ('' if config['verdict']['used'] else ' The weights handed back are those of the original.'))),
         _section('Before and after', f'Measured on {held}, without ground truth.', summary(metrics).to_html(float_format='{:.4f}'.format, border=0)),
-        _section('What was kept, and why', f'{share:.1%} of all labels passed the checks; only those teach.', _figure(draw_fates(kept), 'share of labels kept per pair')),
+        _section('What was kept, and why', f'{share:.1%} of all labels passed the checks; only those teach.', _figure(draw_fates(kept), f'share of labels kept per {unit}')),
         _section('Training', f"{len(losses)} steps; the weights after {min(watched, key=lambda o: o[1])[0]} are nearest to the closer look on {compared}.", _figure(draw_losses(losses, watched), f'loss per step, and distance on {compared}')),
         _section('Motion', caption, _figure(motion, 'motion before and after')),
         _section('Tracks', 'Points of the first frame, followed; a ring is a point taken for hidden.', html_video(film, fps=8, height=320, max_kb=1200)),
@@ -264,16 +264,23 @@ def _linked(part, place):
     try: os.link(part, place)
     except OSError: shutil.copy2(part, place)
 
-def _borrow(store, folder:Path): # frames and answers of an earlier run, without its masks
+def _check_store(store, shop:Workshop):
+    if store is None: return
     if not (Path(store)/'labels.json').exists(): raise StoreError(f'{store}: holds no labels; expected the folder "labels" of an earlier run')
-    shutil.copytree(store, folder, copy_function=_linked, ignore=shutil.ignore_patterns('keep', 'keep.json'))
+    if shop.fresh and shop.folder in Path(store).resolve().parents: raise StoreError(f'{store}: belongs to the unfinished run that would be replaced; resume that one, or choose another folder')
+
+def _borrow(store, folder:Path): # frames and answers of an earlier run, without its masks
+    whole = folder.with_name('labels.copy')
+    shutil.rmtree(whole, ignore_errors=True)
+    shutil.copytree(store, whole, copy_function=_linked, ignore=shutil.ignore_patterns('keep', 'keep.json'))
+    whole.replace(folder)
 
 def _label(road, shop:Workshop, store, video:Video, teacher:TrackModel, **how) -> Labels:
     folder = shop.folder/'labels'
     try:
         if store is not None and not folder.exists(): _borrow(store, folder)
         return road.label(video, teacher, folder, resume=folder.exists(), **how)
-    except (InputError, *(StoreError,)*(store is not None)):
+    except (InputError, StoreError):
         shop.abandon()
         raise
 
@@ -342,6 +349,7 @@ def refine(
     asked = None if queries is None else _asked(queries, video)
     config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate and limits._asdict(),
         queries=None if asked is None else asked.tolist(), points=points, denser=denser)
+    _check_store(labels, shop)
     shop.begin(config)
     store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, denser=denser, queries=asked, progress=progress)
     kept = _filter(road, store, check, progress)

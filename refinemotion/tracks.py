@@ -200,7 +200,9 @@ def label_tracks(
     video, folder, view = video if isinstance(video, Video) else Video(video), Path(folder), max(views, key=lambda view: view.scale)
     if queries is not None: queries = check_queries(queries, video.n, *video.size)
     if step < 1: raise InputError(f'step is {step}; expected 1 or more frames')
-    fine, span = view.size(video.size), span or teacher.window
+    fine, span = view.size(video.size), teacher.window if span is None else span
+    if span < 2: raise InputError(f'span is {span}; expected 2 or more frames')
+    if denser < 0: raise InputError(f'denser is {denser}; expected 0 or more points')
     if not all(1 <= gap < span for gap in gaps): raise InputError(f'gaps are {tuple(gaps)}; in a window of {span} frames, 1 to {span-1} are possible')
     asked = None if queries is None else queries.tolist()
     story = prepare_store(folder, tell_story(video, teacher, iters, views, note, span=span, points=points, how=how, queries=asked, denser=denser, step=step, gaps=list(gaps)), resume)

@@ -95,8 +95,8 @@ def _row_file(folder:Path, name:str, when:str) -> Path: return folder/f'{name}.{
 def _score(path:Path, name:str, model:TrackModel, dataset:Dataset, settings, weights:str, known:Path=None):
     if path.exists(): return
     ask = partial(evaluate, model, dataset, [name], settings, progress=False)
-    try: row = ask(done=known and read_table(known))
-    except StoreError: row = ask() # it was scored in another way
+    try: row = ask(done=read_table(known)) if known else ask()
+    except StoreError: row = ask() # what is known was scored in another way
     row.attrs |= dict(weights=weights)
     write_table(row, path)
 
@@ -107,12 +107,13 @@ def _known_score(folder, name:str, looks:str): # of the original, by an earlier 
 
 def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, labels, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
-    _agree(story, _read(story) | {name: video_print(video)}, 'with other videos')
+    looks = video_print(video)
+    _agree(story, _read(story) | {name: looks}, 'with other videos')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
     if labels is not None and (Path(labels)/name/'labels/labels.json').exists(): how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
     write_json(story, _read(story) | dict(note=why))
-    _score(_row_file(folder, name, 'before'), name, model, dataset, settings, start, _known_score(labels, name, video_print(video)))
+    _score(_row_file(folder, name, 'before'), name, model, dataset, settings, start, _known_score(labels, name, looks))
     _score(_row_file(folder, name, 'after'), name, student, dataset, settings, f'{start} refined')
     if not keep_labels:
         for left in (folder/name/'labels', folder/f'{name}.partial'): shutil.rmtree(left, ignore_errors=True)
@@ -141,7 +142,8 @@ def trial(
 ) -> Trial:
     "Refine a model on each video of a set, and score it before and after."
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
-    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe), gate=as_limits(how.get('gate', True)))
+    if labels is not None and not (Path(labels)/'trial.json').exists(): raise StoreError(f'{labels}: holds no trial whose labels could be taught; expected its folder')
+    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe)) | (dict(gate=as_limits(how['gate'])) if 'gate' in how else {})
     _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **told)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
