@@ -377,11 +377,11 @@ def _truth(path:Path, name:str) -> tuple: # points (n, t, 2), occluded (n, t), s
         raise InputError(f'{path}: {name}/points is {points.shape} and {name}/occluded {occluded.shape}; expected (n, t, 2) and (n, t)')
     return points.astype(np.float32), occluded.astype(bool), tuple(size.tolist())
 
-def _lost(folder:Path, t:int) -> list[Path]: return [file for file in (folder/f'{i:05d}.jpg' for i in range(t)) if not file.is_file()]
+def _frames_lost(folder:Path, t:int) -> list[Path]: return [file for file in (folder/f'{i:05d}.jpg' for i in range(t)) if not file.is_file()]
 
 def _frames(folder:Path, t:int) -> Video:
     if not folder.is_dir(): raise InputError(f'{folder}: there is no such folder; expected {t} frames, from 00000.jpg')
-    lost = _lost(folder, t)
+    lost = _frames_lost(folder, t)
     if lost: raise InputError(f'{lost[0]}: the frame is missing, {len(lost)} of {t} in all; the truth covers the first {t} frames')
     return Video(folder, stop=t)
 
@@ -479,7 +479,7 @@ def _length(file, name:str) -> int: # frames of a video; 0 where its points are 
 def _davis_folders(home:Path) -> tuple:
     names = tapvid_davis_names(home)
     with _open_npz(home/DAVIS_POINTS) as file: marked, long = _marked(file), {name: _length(file, name) for name in names}
-    lost = {name: files for name, t in long.items() if (files := _lost(home/DAVIS_FRAMES/name, t))}
+    lost = {name: files for name, t in long.items() if (files := _frames_lost(home/DAVIS_FRAMES/name, t))}
     notes = counted(len(names)-len(lost), DAVIS_VIDEOS, 'videos') + [f'{name}: no frames in {home/DAVIS_FRAMES/name}' for name in sorted(marked.difference(names))]
     notes += [f'{name}: {len(files)} of {long[name]} frames missing, first {files[0]}' for name, files in lost.items()]
     return [name for name in names if name not in lost], partial(tapvid_davis, home), [*notes, 'the truth covers the first 32 frames of each']
