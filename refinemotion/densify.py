@@ -20,9 +20,9 @@ class Agreement(NamedTuple):
     "When neighbours may speak for a pixel."
     radius:int=5 # how far they may be, pixels
     colour:float=12. # how far their colour may be, levels of 255
-    spread:float=.1 # by how much they may disagree, pixels
+    spread:float=.07 # by how much they may disagree, pixels
     support:float=2. # how many there must be, each counted by its weight
-    home:float=.5 # how far from home a filled pixel may end, there and back, pixels
+    home:float=.3 # how far from home a filled pixel may end, there and back, pixels
 
 def _around(x:Tensor, at:Tensor, radius:int) -> Tensor: # (c, h, w), (n, 2) rows and columns -> (c, n, k) values of the square window
     size = 2*radius + 1
