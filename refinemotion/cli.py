@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HARDNESS', 'SPEED', 'LOOK', 'COMMANDS', 'count', 'positive', 'rows_by_columns', 'frame_size', 'words', 'add_options',
            'Parser', 'command', 'make_parser', 'complain', 'answer', 'main', 'lay_out', 'run_models', 'refuse_existing',
-           'all_or_nothing', 'spool', 'flow_film', 'flow_target', 'open_video', 'stream_flow', 'run_flow',
-           'read_queries', 'track_scaled', 'run_track', 'given', 'run_refine', 'run_datasets', 'run_download',
-           'run_evaluate', 'run_compare', 'clip_errors', 'run_demo']
+           'all_or_nothing', 'flow_film', 'flow_target', 'open_video', 'stream_flow', 'run_flow', 'read_queries',
+           'track_scaled', 'run_track', 'given', 'run_refine', 'run_datasets', 'run_download', 'run_evaluate',
+           'run_compare', 'clip_errors', 'run_demo']
 
 # %% ../nbs/15_cli.ipynb #b9313c57
 import csv, inspect, json, os, sys
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 import numpy as np
@@ -208,27 +208,16 @@ def all_or_nothing(
         for path in sorted(Path(temporary).iterdir()): os.replace(path, folder/path.name)
 
 # %% ../nbs/15_cli.ipynb #7733e0c7
-def spool(
-    flows:Iterable, # tensors (2, h, w) float32, at least one
-    folder:Path # with space on its disk
-) -> np.ndarray: # (t, 2, h, w) float32, on disk
-    "Collect flows in a nameless file."
-    with TemporaryFile(dir=folder) as file:
-        for n, flow in enumerate(flows, 1): file.write(flow.cpu().numpy().tobytes())
-        file.flush()
-        return np.memmap(file, np.float32, 'r', shape=(n, *flow.shape))
-
-# %% ../nbs/15_cli.ipynb #3bd7bb80
 def flow_film(
     video:Iterable, # frames (3, h, w) uint8
-    flows:np.ndarray # (t-1, 2, h, w) pixels
+    flows # (t-1, 2, h, w) pixels
 ) -> Iterator: # frames (3, h', w') uint8
     "Each frame beside its flow, with one colour scale throughout."
     import torch
     from refinemotion.show import flow_radius, flow_to_rgb, side_by_side
-    radius = flow_radius(torch.tensor(flows[..., ::4, ::4]))
+    radius = flow_radius(flows[..., ::4, ::4])
     for frame, flow in zip(video, flows):
-        colours = flow_to_rgb(torch.tensor(flow), radius)
+        colours = flow_to_rgb(flow, radius)
         yield side_by_side(frame[None], colours[None], titles=['frame', f'flow, full colour at {radius:.1f} px'])[0]
 
 # %% ../nbs/15_cli.ipynb #b72a07b9
@@ -262,10 +251,10 @@ def stream_flow(
     "Flow from each frame to the next."
     for a, b in pairwise(video): yield model.flow(a[None], b[None], iters)[0]
 
-def _write_flows(flows:np.ndarray, place:Path, names:tuple):
+def _write_flows(flows, place:Path, names:tuple):
     from refinemotion.video import write_flow
-    if names: return np.savez(place/names[0], flow=flows)
-    for i, flow in enumerate(flows): write_flow(place/f'{i:06d}.flo', np.array(flow))
+    if names: return np.savez(place/names[0], flow=flows.numpy())
+    for i, flow in enumerate(flows): write_flow(place/f'{i:06d}.flo', flow)
 
 def _watched() -> bool: return sys.stderr.isatty()
 
@@ -291,6 +280,7 @@ def run_flow(
 ):
     "Compute the optical flow of a video, and a film that shows it."
     from tqdm.auto import tqdm
+    from refinemotion.core import spool
     from refinemotion.models import PACES, load_model
     from refinemotion.video import write_video
     folder, names = flow_target(out)

@@ -6,7 +6,8 @@
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
            'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow',
            'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory', 'to_device',
-           'full_float32', 'atomic_path', 'write_json', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'full_float32', 'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later', 'package_data',
+           'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from queue import Full, Queue
-from tempfile import mkstemp
+from tempfile import TemporaryFile, mkstemp
 from threading import Event, Thread
 from typing import Callable, Iterable, Iterator
 
@@ -271,6 +272,19 @@ def write_json(
 def _umask() -> int:
     mask = os.umask(0); os.umask(mask)
     return mask
+
+# %% ../nbs/00_core.ipynb #8baea9e2
+def spool(
+    tensors:Iterable, # at least one, all of one shape and kind
+    folder=None # with space on its disk; None: where temporary files go
+) -> Tensor: # (n, …) on the disk, and only those parts in memory that are being read
+    "Collect tensors in a nameless file."
+    with TemporaryFile(dir=folder) as file:
+        n = 0
+        for n, part in enumerate(tensors, 1): file.write((part := part.cpu().numpy()).tobytes())
+        if not n: raise InputError('there is nothing to keep: at least one tensor is needed')
+        file.flush()
+        return torch.from_numpy(np.memmap(file, part.dtype, 'r+', shape=(n, *part.shape)))
 
 # %% ../nbs/00_core.ipynb #ed903821
 def sha256_of(

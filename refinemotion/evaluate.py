@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, Pad, StoreError, atomic_path, pixel_grid, resize_flow, resize_xy, sample, seed_generator
+from .core import InputError, Pad, StoreError, atomic_path, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
 from .datasets import Dataset, FlowPair, FlowVideo, PointVideo, first_queries, strided_queries
 from .filter import color_difference, cycle_mask, cycle_score
 from .models import EXACT, PACES, FlowModel, TrackModel, chain_tracks, weights_hash
-from .video import Video, fit_size
+from .video import Video, fit_size, need_frames
 
 # %% ../nbs/13_evaluate.ipynb #04c166e6
 def _agree(shape:tuple, why:str, **others): # names that end in xy have a 2 more; a tolerance has no n
@@ -224,7 +224,7 @@ def sparse_errors(
     if xy.shape[1] != len(fwd)+1: raise InputError(f'{len(fwd)} flows belong to {len(fwd)+1} frames, but the points have {xy.shape[1]}')
     at, size, fwd = tuple(fwd.shape[-2:]), tuple(size or fwd.shape[-2:]), fwd.cpu()
     where = _onto(xy[:, :-1], size, at).permute(1, 2, 0)[..., None]
-    moves = sample(fwd, where)[..., 0].permute(2, 0, 1)
+    moves = torch.stack([sample(flow[None], spots[None])[0, :, :, 0].T for flow, spots in zip(fwd, where)], 1)
     miss = to_raster(resize_xy(moves, at, size) - xy.diff(dim=1), size)
     return _never_nan(miss.norm(dim=-1)[visible[:, :-1] & visible[:, 1:]])
 
@@ -364,16 +364,25 @@ def _score_flow_video(model:TrackModel, video:FlowVideo, setting:Setting, size=N
 # %% ../nbs/13_evaluate.ipynb #5de40c36
 _SHORT = dict(delta='average_pts_within_thresh', jaccard='average_jaccard', occlusion='occlusion_accuracy')
 
+def _follower(frames:Tensor, begin:Callable) -> Callable: # of a tracker, on a part of the frames
+    return lambda start=None, stop=None: begin(frames[start:stop])
+
 class _Run:
     "A model at work on one video with points; flow is computed once."
     def __init__(self, model, points, setting):
-        self.model, self.points, self.frames = model, points, Video(points.video, size=_size(setting, points.size)).read()
-        self.flows = model.both_ways(self.frames, setting.iters) if isinstance(model, FlowModel) else ()
-        for flow in self.flows: _expect(flow, (len(self.frames)-1, 2, *self.frames.shape[-2:]))
-        self.more = {} if self.flows else _more(model, setting)
-        self.track = partial(_chain, *self.flows) if self.flows else model.follower(self.frames, **self.more)
+        self.points, self.t, self.at = points, points.xy.shape[1], _size(setting, points.size)
+        video = Video(points.video, size=self.at)
+        self.flows = self._spooled(model, video, setting) if isinstance(model, FlowModel) else ()
+        self.follow = None if self.flows else _follower(video.read(), partial(model.follower, **_more(model, setting)))
+        self.track = partial(_chain, *self.flows) if self.flows else self.follow()
 
-    def answer(self, queries): return _follow(self.track, queries, len(self.frames), self.points.size, self.frames.shape[-2:])
+    def _spooled(self, model, video, setting): # (t-1, 2, h, w) pixels twice, on the disk
+        need_frames(self.t, what=self.points.name)
+        flows = spool(torch.stack(pair) for pair in model.stream_both_ways(video, setting.iters)).unbind(1)
+        for flow in flows: _expect(flow, (self.t-1, 2, *self.at))
+        return flows
+
+    def answer(self, queries): return _follow(self.track, queries, self.t, self.points.size, self.at)
 
     def errors(self) -> Tensor: # (m,) on the raster
         xy, visible, size = self.points.xy, self.points.visible, self.points.size
@@ -381,8 +390,7 @@ class _Run:
         return torch.cat([self._moved(i, xy[both, i:i+2], size) for i, both in enumerate((visible[:, :-1] & visible[:, 1:]).T)])
 
     def _moved(self, i:int, xy:Tensor, size:tuple) -> Tensor: # (n, 2, 2) the points seen in frames i and i+1 -> (n,)
-        track = self.model.follower(self.frames[i:i+2], **self.more)
-        answer, _ = _follow(track, torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.frames.shape[-2:])
+        answer, _ = _follow(self.follow(i, i+2), torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.at)
         return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 
 def _score_tapvid(model:TrackModel, points:PointVideo, setting:Setting, size=None) -> dict:
