@@ -347,7 +347,9 @@ def package_data(
         if (root/name).exists(): return root/name
     raise InputError(f'{name} is not part of this installation; reinstall refinemotion, or run from a checkout')
 
-def shared_data() -> Path|None: # None where there is none
+def shared_data(
+    *parts:str # folders in it that are needed, of data, weights and vectors; none: all three
+) -> Path|None: # None where there is none
     "The folder of real videos, weights and reference outputs, if this machine has one."
     folder = Path(os.environ.get('REFINEMOTION_DATA') or Path(__file__).resolve().parents[2]/'shared')
-    return folder if (folder/'vectors').is_dir() else None
+    return folder if all((folder/part).is_dir() for part in parts or ('data', 'weights', 'vectors')) else None
