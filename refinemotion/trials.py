@@ -79,7 +79,7 @@ def video_print(
 
 def _flat(settings:dict) -> dict: # fields of dataclasses under names of their own
     parts = {key: {f'{key}.{field}': o for field, o in asdict(value).items()} if is_dataclass(value) else {key: value} for key, value in settings.items()}
-    return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=str))
+    return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=lambda o: getattr(o, '__name__', str(o)))) # a function's text is another in each process
 
 def _agree(path:Path, story:dict, what:str):
     old = _read(path)
