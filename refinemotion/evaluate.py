@@ -364,17 +364,16 @@ def _score_flow_video(model:TrackModel, video:FlowVideo, setting:Setting, size=N
 # %% ../nbs/13_evaluate.ipynb #5de40c36
 _SHORT = dict(delta='average_pts_within_thresh', jaccard='average_jaccard', occlusion='occlusion_accuracy')
 
-def _follower(frames:Tensor, begin:Callable) -> Callable: # of a tracker, on a part of the frames
-    return lambda start=None, stop=None: begin(frames[start:stop])
-
 class _Run:
     "A model at work on one video with points; flow is computed once."
     def __init__(self, model, points, setting):
         self.points, self.t, self.at = points, points.xy.shape[1], _size(setting, points.size)
         video = Video(points.video, size=self.at)
         self.flows = self._spooled(model, video, setting) if isinstance(model, FlowModel) else ()
-        self.follow = None if self.flows else _follower(video.read(), partial(model.follower, **_more(model, setting)))
-        self.track = partial(_chain, *self.flows) if self.flows else self.follow()
+        if self.flows: self.track = partial(_chain, *self.flows)
+        else:
+            self.frames, self.follow = video.read(), partial(model.follower, **_more(model, setting))
+            self.track = self.follow(self.frames)
 
     def _spooled(self, model, video, setting): # (t-1, 2, h, w) pixels twice, on the disk
         need_frames(self.t, what=self.points.name)
@@ -390,7 +389,7 @@ class _Run:
         return torch.cat([self._moved(i, xy[both, i:i+2], size) for i, both in enumerate((visible[:, :-1] & visible[:, 1:]).T)])
 
     def _moved(self, i:int, xy:Tensor, size:tuple) -> Tensor: # (n, 2, 2) the points seen in frames i and i+1 -> (n,)
-        answer, _ = _follow(self.follow(i, i+2), torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.at)
+        answer, _ = _follow(self.follow(self.frames[i:i+2]), torch.cat([torch.zeros(len(xy), 1), xy[:, 0]], 1), 2, size, self.at)
         return _never_nan(to_raster(answer[:, 1] - xy[:, 1], size).norm(dim=-1))
 
 def _score_tapvid(model:TrackModel, points:PointVideo, setting:Setting, size=None) -> dict:
