@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
-           'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'round_trip', 'resize', 'resize_flow',
+           'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize', 'resize_flow',
            'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory', 'to_device',
-           'full_float32', 'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later', 'package_data',
-           'shared_data']
+           'full_float32', 'Recorder', 'recorder', 'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later',
+           'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -20,6 +20,7 @@ from queue import Full, Queue
 from tempfile import TemporaryFile, mkstemp
 from threading import Event, Thread
 from typing import Callable, Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -101,13 +102,20 @@ def warp(
     return sample(img, xy, padding=padding), inside(xy, *img.shape[-2:])
 
 # %% ../nbs/00_core.ipynb #92a8aedd
+def length(
+    vectors:Tensor, # two components along `dim`
+    dim:int=-3 # -3 for flow
+) -> Tensor: # that dimension gone
+    "How long vectors are; for pictures of them many times faster than their norm."
+    return torch.hypot(*vectors.unbind(dim))
+
 def round_trip(
     fwd:Tensor, # (b, 2, h, w) pixels, frame t to t+1
     bwd:Tensor # (b, 2, h, w) pixels, frame t+1 to t
 ) -> tuple[Tensor, Tensor, Tensor]: # error (b, h, w) pixels; backward flow at the landing point (b, 2, h, w); (b, h, w) bool: landed inside?
     "Follow `fwd`, come back by `bwd`: how far from home?"
     landed, stays = warp(bwd, fwd)
-    return (fwd + landed).norm(dim=1), landed, stays
+    return length(fwd + landed), landed, stays
 
 # %% ../nbs/00_core.ipynb #63427a34
 def _scales(old:tuple, new:tuple) -> Tensor: # x first
@@ -238,6 +246,47 @@ def full_float32():
     try: yield
     finally:
         for place, value in zip(places, before): setattr(place, name, value)
+
+# %% ../nbs/00_core.ipynb #7a2f989d
+class Recorder:
+    "Work on a GPU that comes again and again, as CUDA graphs."
+    def __init__(self,
+        most:int=8 # graphs to keep
+    ):
+        self.most, self.seen, self.graphs = most, Counter(), OrderedDict()
+
+    def __call__(self,
+        name, # of the work; the same name and shapes mean the same work
+        run:Callable, # takes the inputs; hands out a list of tensors, None among them if need be
+        *inputs:Tensor # on the GPU
+    ) -> list[Tensor]: # valid until the next call
+        "Do the work, from the third time on by replaying it."
+        key = name, tuple((x.shape, x.dtype) for x in inputs)
+        self.seen[key] += 1
+        if key in self.graphs: self.graphs.move_to_end(key)
+        elif self.seen[key] < 3: return run(*inputs)
+        else: self._record(key, run, inputs)
+        graph, places, found = self.graphs[key]
+        for place, x in zip(places, inputs): place.copy_(x)
+        graph.replay()
+        return found
+
+    def _record(self, key, run:Callable, inputs:tuple):
+        places, graph, stream = [x.clone() for x in inputs], torch.cuda.CUDAGraph(), torch.cuda.Stream(inputs[0].device)
+        free, whole = torch.cuda.mem_get_info(inputs[0].device)
+        while self.graphs and (len(self.graphs) >= self.most or free < whole/4): self.graphs.popitem(last=False)
+        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+        with torch.cuda.stream(stream): run(*places) # once on the stream of the recording
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'): found = run(*places)
+        self.graphs[key] = graph, places, found
+
+_recorders = WeakKeyDictionary()
+
+def recorder(
+    model # whose work it is; forgotten with it
+) -> Recorder:
+    "The recorder of a model."
+    return _recorders.setdefault(model, Recorder())
 
 # %% ../nbs/00_core.ipynb #4e6dcfe5
 @contextmanager

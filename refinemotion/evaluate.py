@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, Pad, StoreError, atomic_path, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
+from .core import InputError, Pad, StoreError, atomic_path, length, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
 from .datasets import Dataset, FlowPair, FlowVideo, PointVideo, first_queries, strided_queries
 from .filter import color_difference, cycle_mask, cycle_score
 from .models import EXACT, PACES, FlowModel, TrackModel, chain_tracks, weights_hash
@@ -43,7 +43,7 @@ def end_point_error(
     "Distance between flow and truth, pixel by pixel."
     if flow.shape != truth.shape or flow.ndim < 3 or flow.shape[-3] != 2:
         raise InputError(f'flow is {tuple(flow.shape)} and truth {tuple(truth.shape)}; expected (…, 2, h, w) twice')
-    return (flow - truth).norm(dim=-3)
+    return length(flow - truth)
 
 def _never_nan(error:Tensor) -> Tensor: return error.masked_fill(error.isnan(), torch.inf) # no answer is infinitely wrong
 
@@ -66,7 +66,7 @@ def flow_groups(
     reliable:Tensor=None # (…, h, w) bool; None: the set does not say
 ) -> dict: # the end of a column's name to (…, h, w) bool
     "The kinds of pixels that are scored apart; the first is all of them."
-    speed, none = truth.norm(dim=-3), torch.zeros_like(valid)
+    speed, none = length(truth), torch.zeros_like(valid)
     said = {name: mask for name, mask in dict(valid=valid, matched=matched, reliable=reliable).items() if mask is not None}
     _agree(speed.shape, f'as the flow is {tuple(truth.shape)}', **said)
     groups = dict(matched=matched, unmatched=None if matched is None else ~matched, reliable=reliable,
@@ -99,7 +99,7 @@ class FlowSums:
         flow, truth = (torch.as_tensor(o).detach().cpu().double() for o in (flow, truth))
         error = _never_nan(end_point_error(flow, truth))
         groups = _known_groups(truth, valid, matched, reliable)
-        wrong = {f'over_{k}px': error > k for k in OUTLIERS} | dict(fl_all=(error > 3) & (error > .05*truth.norm(dim=-3)))
+        wrong = {f'over_{k}px': error > k for k in OUTLIERS} | dict(fl_all=(error > 3) & (error > .05*length(truth)))
         for name, group in groups.items():
             self.totals.update({f'error{name}': error[group].sum().item(), f'pixels{name}': group.sum().item()})
         self.totals.update({name: (bad & groups['']).sum().item() for name, bad in wrong.items()}, pairs=math.prod(error.shape[:-2]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, LabelError, inside, pixel_grid, points_inside, round_trip, warp
+from .core import InputError, LabelError, inside, length, pixel_grid, points_inside, round_trip, warp
 from .label import Labels
 from .tracks import TrackLabels, Trails, unbroken
 
@@ -39,7 +39,7 @@ def cycle_score(
     "The `beta` above which a pixel passes `cycle_mask`: small is good."
     f, b = _as_pairs(fwd, bwd)
     error, landed, stays = round_trip(f, b)
-    score = error - alpha*(f.norm(dim=1) + landed.norm(dim=1))
+    score = error - alpha*(length(f) + length(landed))
     return torch.where(stays & score.isfinite(), score, torch.inf).view(fwd.shape[:-3] + fwd.shape[-2:])
 
 def cycle_mask(

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, atomic_path, warp, write_json
+from .core import InputError, atomic_path, length, warp, write_json
 from .video import Video
 from .show import palette
 from .models import FlowModel
@@ -100,7 +100,7 @@ def apart(
     keep:Tensor # (…) bool, what counts
 ) -> float: # pixels
     "Mean distance of two answers."
-    return (flow - label).norm(dim=0)[keep].mean().item()
+    return length(flow - label, 0)[keep].mean().item()
 
 def _one_way(flow:Tensor, back:Tensor, a:Tensor, b:Tensor, label:Tensor, keep:Tensor) -> dict:
     if not keep.any(): keep = torch.ones_like(keep)
@@ -127,9 +127,12 @@ def compare(
     told:dict, # see `testimony`
     before:dict, # pair to flows, see `flows_of`
     after:dict # the same pairs
-) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after
+) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, and the closer look's own census difference
     "The label-free measures of two models on the same pairs."
-    return measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in before}, 'pair')
+    table = measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in before}, 'pair')
+    table['census_closer'] = pd.Series({i: _measure(labels, i, told[i][0], told[i])['census'] for i in before})
+    table.loc['mean', 'census_closer'] = table.census_closer.mean()
+    return table
 
 def summary(
     metrics:pd.DataFrame # of `compare`
@@ -152,6 +155,7 @@ class Limits(NamedTuple):
     least:float=.01 # share by which the distance from the closer look must fall
     vote:float=.5 # least share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
+    part:float=.15 # least part of the closer look's advantage in census difference that must be won
 
 def as_limits(
     gate # `Limits`; or True, for the usual ones; or False, for none
@@ -159,20 +163,25 @@ def as_limits(
     "What a gate asks for."
     if isinstance(gate, bool): return Limits() if gate else None
     if isinstance(gate, Limits): return gate
-    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…)')
+    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, part=…)')
+
+def _won(mean:pd.Series) -> float: # part of the closer look's advantage; not a number where it has none to speak of
+    most = mean.census_before - mean.get('census_closer', float('nan'))
+    return (mean.census_before - mean.census_after)/most if most > .005*mean.census_before else float('nan')
 
 def judge(
     metrics:pd.DataFrame, # of `compare`
     limits:Limits=Limits()
 ) -> Verdict:
     "Accept the refined model, or say why not."
-    least, vote, slack = limits
+    least, vote, slack, part = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer = 1 - mean.miss_after/mean.miss_before
     share, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {share:.0%} of the {unit}s compared; census difference {worse:+.1%}'
     fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= vote, f'too few {unit}s gained'),
-        (worse <= slack, 'the frames agree less along its motion')) if not passes]
+        (worse <= slack, 'the frames agree less along its motion'),
+        (not _won(mean) < part, f"of the closer look's agreement with the frames it won {_won(mean):.0%} only")) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
 # %% ../nbs/13_gate.ipynb #784fe255
@@ -206,7 +215,7 @@ class Lookout:
         late = [o[1] for o in self.seen[1:]][-self.patience:]
         return len(late) == self.patience and all(not o < self.seen[0][1] for o in late)
 
-    def __call__(self, step:int, model:FlowModel) -> bool: return step+1 in self.due and self.note(step+1, model)
+    def __call__(self, step:int, now:Callable) -> bool: return step+1 in self.due and self.note(step+1, now())
 
     def best(self,
         model:nn.Module # to fill

@@ -93,6 +93,8 @@ class FlowModel(TrackModel):
     iters:int = 12 # iterations when nobody says
     padding:str = 'centre' # where extra rows go, see `Pad`
     truncates:bool = False # does `match` take `tail`, and teach only the last so many iterations?
+    records:bool = False # may a training step be recorded, see `Recorder`?
+    turned:bool = None # does the batch hold each pair there and back? None: whoever wants to know has to look
 
     def encode(self,
         frames:Tensor # (b, 3, h, w) float 0..255, padded

@@ -10,14 +10,15 @@ __all__ = ['InstanceNorm', 'ResidualBlock', 'BottleneckBlock', 'Encoder', 'Motio
 # %% ../nbs/06_raft.ipynb #10af7892
 import re
 from copy import deepcopy
+from functools import lru_cache
 from typing import Callable, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import full_float32
-from .correlation import Matches
+from .core import full_float32, length, recorder
+from .correlation import Matches, fits
 from .models import EXACT, FlowModel, WeightCard, register_model
 
 # %% ../nbs/06_raft.ipynb #7bcb77c3
@@ -207,7 +208,13 @@ def upsample_bilinear(
     flow:Tensor # (b, 2, h, w) feature pixels
 ) -> Tensor: # (b, 2, 8h, 8w) pixels
     "Eight times larger, corners aligned, values in full-resolution pixels."
-    return 8*F.interpolate(flow, scale_factor=8, mode='bilinear', align_corners=True)
+    if flow.device.type == 'cpu': return 8*F.interpolate(flow, scale_factor=8, mode='bilinear', align_corners=True)
+    rows, columns = (_stretch(n, flow.device, flow.dtype) for n in flow.shape[-2:])
+    with torch.autocast(flow.device.type, enabled=False): return 8*(rows @ flow @ columns.T)
+
+@lru_cache
+def _stretch(n:int, device, dtype) -> Tensor: # (8n, n) what `F.interpolate` does to a column; as a product its gradient adds up in the same order every time, on a GPU too
+    return F.interpolate(torch.eye(n)[None], scale_factor=8, mode='linear', align_corners=True)[0].T.to(device, dtype)
 
 def upsample_convex(
     flow:Tensor, # (b, 2, h, w) feature pixels
@@ -230,7 +237,7 @@ class Encoding(NamedTuple):
 
 class RAFT(FlowModel):
     "RAFT, large or small."
-    truncates = True
+    truncates = records = True
 
     def __init__(self,
         small:bool # the small network, or the large?
@@ -248,13 +255,17 @@ class RAFT(FlowModel):
 
     @full_float32()
     def encode(self, frames):
+        if torch.is_grad_enabled() or frames.device.type != 'cuda': return Encoding(*self._encoded(frames))
+        return Encoding(*(o.clone() for o in recorder(self)(('encode', self.pace), self._encoded, frames)))
+
+    def _encoded(self, frames):
         frames = 2*(frames/255) - 1
         with self._hurried(): features, known = self._look(self.fnet, frames), self._look(self.cnet, frames)
-        return Encoding(features.float(), *self._known(known))
+        return [features.float(), *self._known(known)]
 
     @full_float32()
     def encode_pair(self, first, second):
-        n, there_and_back = len(first), torch.equal(second, first.roll(len(first)//2, 0))
+        n, there_and_back = len(first), torch.equal(second, first.roll(len(first)//2, 0)) if self.turned is None else self.turned
         frames = 2*((first if there_and_back else torch.cat([first, second]))/255) - 1
         with self._hurried(): features, known = self._look(self.fnet, frames).float(), self._look(self.cnet, frames[:n])
         later = features.roll(n//2, 0) if there_and_back else features[n:]
@@ -271,8 +282,11 @@ class RAFT(FlowModel):
 
     @full_float32()
     def match(self, first, second, iters, every=False, start=None, tail=0):
-        matches = Matches(first.features, second.features, self.radius, budget=self.pace.budget)
-        return self._refine(first, matches, iters, every, start, tail)
+        def run(features, state, context, later, start=None):
+            return self._refine(Encoding(features, state, context), Matches(features, later, self.radius, budget=self.pace.budget), iters, every, start, tail)
+        inputs = (*first, second.features) + ((start,) if start is not None else ())
+        if torch.is_grad_enabled() or every or first.features.device.type != 'cuda' or not fits(first.features, budget=self.pace.budget): return run(*inputs)
+        return [o.clone() for o in recorder(self)(('match', self.pace, iters), run, *inputs)]
 
     def match_both(self, first, second, iters, start=(None, None)):
         return self.match(first, second, iters, start=start[0])[-1], self.match(second, first, iters, start=start[1])[-1]
@@ -312,7 +326,7 @@ def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, s
 
 @patch
 def _skip(self:RAFT, i:int, end:int, correction:Tensor, settle:float) -> int: # the iteration to go on with
-    settled = settle and i < end and 8*correction.float().norm(dim=1).flatten(1).median(1).values.max() < settle
+    settled = settle and correction.device.type == 'cpu' and i < end and 8*length(correction.float()).flatten(1).median(1).values.max() < settle
     return end if settled else i
 
 # %% ../nbs/06_raft.ipynb #86360198
@@ -371,4 +385,4 @@ def worst_difference(
     b:Tensor # the same shape
 ) -> float: # pixels
     "The largest distance between two flow fields."
-    return (a-b).norm(dim=-3).max().item()
+    return length(a-b).max().item()

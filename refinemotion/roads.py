@@ -24,7 +24,7 @@ from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
 from .filter import WITHIN, filter_labels, filter_tracks, judge_trails
 from .densify import Filled
-from .sample import LabelSampler
+from .sample import LabelSampler, Rehearsal
 from .trails import TrackSampler
 from .finetune import TRACKS, Recipe
 from .gate import MEASURES, apart, census, compare, flows_of, measured, split_pairs, testimony
@@ -66,7 +66,8 @@ class FlowRoad:
         return label_video(video, teacher, folder, iters, views, resume=resume, progress=progress)
 
     def sampler(self, labels:Labels, recipe:Recipe, units:list, augment, balance, fill) -> LabelSampler:
-        return LabelSampler(Filled(labels, fill) if fill else labels, recipe.batch, recipe.crop, recipe.seed, units, augment, recipe.both, balance)
+        sampler = LabelSampler(Filled(labels, fill) if fill else labels, recipe.batch, recipe.crop, recipe.seed, units, augment, recipe.both, balance)
+        return Rehearsal(sampler, recipe.rehearsal, recipe.batch, sampler.crop, recipe.seed, recipe.both) if recipe.rehearsal else sampler
 
     def testimony(self, original:FlowModel, labels:Labels, held:list, progress:bool) -> dict: return testimony(original, labels, held, progress)
     def answers(self, model:FlowModel, labels:Labels, told:dict, iters:int, progress:bool=False, name:str='flow') -> dict: return flows_of(model, labels, list(told), iters, progress, name)
@@ -130,6 +131,7 @@ class TrackRoad:
 
     def sampler(self, labels:TrackLabels, recipe:Recipe, units:list, augment, balance, fill) -> TrackSampler:
         if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')
+        if recipe.rehearsal: raise InputError('rehearsal is for flow; leave it out for trackers')
         return TrackSampler(labels, recipe.batch, recipe.crop, recipe.seed, units, augment, balance)
 
     def testimony(self, original:TrackModel, labels:TrackLabels, held:list, progress:bool) -> dict:

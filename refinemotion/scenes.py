@@ -29,6 +29,11 @@ def _log_uniform(g, lo, hi, *shape): return torch.exp(_uniform(g, math.log(lo), 
 def _sign(g, *shape): return torch.rand(*shape, generator=g).sub(.5).sign()
 def _chance(g, share, *shape): return torch.rand(*shape, generator=g) < share
 
+def _normal(g, like:Tensor) -> Tensor: # drawn where `like` is: on a GPU by a generator there, which this one seeds
+    if like.device.type == 'cpu': return torch.randn(like.shape, generator=g)
+    there = torch.Generator(like.device).manual_seed(int(torch.randint(2**62, (), generator=g)))
+    return torch.randn(like.shape, generator=there, device=like.device)
+
 # %% ../nbs/02_scenes.ipynb #4468e2e6
 def fractal_noise(
     beta:Tensor, # (n,) slopes: the power of each picture falls as f^-beta
@@ -524,12 +529,12 @@ def _wobble(g, b:int, t:int, k:int) -> Tensor: # (b, t, k) slow curves between -
     rate, phase = _log_uniform(g, .05, .6, b, 1, k), _uniform(g, 0, 2*math.pi, b, 1, k)
     return torch.sin(rate*torch.arange(t)[:, None] + phase)
 
-def _drifting(g, shape:tuple) -> Tensor: # (b, t, 1, h, w) smooth, about -2 to 2
-    b, t, _, h, w = shape
+def _drifting(g, x:Tensor) -> Tensor: # (b, t, c, h, w) -> (b, t, 1, h, w) smooth, about -2 to 2
+    b, t, _, h, w = x.shape
     tile = F.pad(fractal_noise(torch.full((b,), 4.), 64, g)[:, None], (0, 1, 0, 1), mode='circular')
     step = _uniform(g, -.5, .5, b, 1, 2, 1, 1)*torch.arange(t).view(t, 1, 1, 1)
-    at = (pixel_grid(h, w)*20/max(h, w) + _uniform(g, 0, 64, b, 1, 2, 1, 1) + step) % 64
-    return sample(tile.repeat_interleave(t, 0), at.flatten(0, 1), padding='border').view(b, t, 1, h, w)
+    at = (pixel_grid(h, w, x.device)*20/max(h, w) + (_uniform(g, 0, 64, b, 1, 2, 1, 1) + step).to(x)) % 64
+    return sample(tile.repeat_interleave(t, 0).to(x), at.flatten(0, 1), padding='border').view(b, t, 1, h, w)
 
 # %% ../nbs/02_scenes.ipynb #28685e3e
 def cast_shadow(
@@ -540,8 +545,8 @@ def cast_shadow(
     "The shadow of a cloud wanders over the scene."
     b = len(x)
     edge, dark = _uniform(g, .1, .4, b, 1, 1, 1, 1), _uniform(g, .15, .5, b, 1, 1, 1, 1)
-    shade = torch.sigmoid((_drifting(g, x.shape) - _uniform(g, -.5, 1, b, 1, 1, 1, 1))/edge)
-    return x*(1 - strength*dark*shade).clamp(min=0).to(x)
+    shade = torch.sigmoid((_drifting(g, x) - _uniform(g, -.5, 1, b, 1, 1, 1, 1).to(x))/edge.to(x))
+    return x*(1 - strength*dark.to(x)*shade).clamp(min=0)
 
 # %% ../nbs/02_scenes.ipynb #bdde1007
 def add_fog(
@@ -552,9 +557,9 @@ def add_fog(
     "Half of all videos get fog, denser towards the top, where things are far."
     b, h = len(x), x.shape[-2]
     dense = _uniform(g, -.6, .6, b, 1, 1, 1, 1).clamp(min=0)
-    far = .4 + .6*torch.linspace(1, 0, h)[:, None] + .2*_drifting(g, x.shape)
+    far = .4 + .6*torch.linspace(1, 0, h).to(x)[:, None] + .2*_drifting(g, x)
     air = _uniform(g, .6, .85, b, 1, 1, 1, 1) + _uniform(g, -.04, .04, b, 1, 3, 1, 1)
-    return torch.lerp(air.to(x), x, torch.exp(-strength*dense*far.clamp(min=0)).to(x))
+    return torch.lerp(air.to(x), x, torch.exp(-strength*dense.to(x)*far.clamp(min=0)))
 
 # %% ../nbs/02_scenes.ipynb #87d14f03
 def drift_exposure(
@@ -595,7 +600,7 @@ def add_noise(
     "Sensor noise: some from reading out, some from counting photons, which grows with brightness."
     shape = (len(x), 1, 1, 1, 1)
     read, shot = _log_uniform(g, .002, .02, *shape).to(x), _log_uniform(g, 1e-4, 2e-3, *shape).to(x)
-    return x + strength*(read**2 + shot*x.clamp(min=0)).sqrt()*torch.randn(x.shape, generator=g).to(x)
+    return x + strength*(read**2 + shot*x.clamp(min=0)).sqrt()*_normal(g, x)
 
 # %% ../nbs/02_scenes.ipynb #4e7ea4fb
 def compress(
