@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from fastcore.basics import patch
 
 from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, points_inside, recorder, to_device
-from .models import FlowModel, TrackModel, weights_hash
+from .models import FlowModel, TrackModel, there_and_back, weights_hash
 from .sample import Batch
 from .trails import TrackBatch
 
@@ -153,7 +153,7 @@ def _gradients(model:TrackModel, batch, recipe:Recipe) -> Tensor: # loss, pixels
 
 def _recorded_gradients(model:FlowModel, batch:Batch, recipe:Recipe) -> Tensor: # the same
     def run(*parts): return [_gradients(model, Batch(*parts), recipe), *(p.grad for p in taught)]
-    taught, model.turned = [p for p in model.parameters() if p.requires_grad], torch.equal(batch.b, batch.a.roll(len(batch.a)//2, 0))
+    taught, model.turned = [p for p in model.parameters() if p.requires_grad], there_and_back(batch.a, batch.b)
     try: loss, *grads = recorder(model)((str(recipe), model.turned), run, *batch)
     finally: model.turned = None
     for p, grad in zip(taught, grads): p.grad = grad

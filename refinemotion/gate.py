@@ -102,15 +102,22 @@ def apart(
     "Mean distance of two answers."
     return length(flow - label, 0)[keep].mean().item()
 
+def _counted(keep:Tensor) -> Tensor: return keep if keep.any() else torch.ones_like(keep)
+
+def _census_along(flow:Tensor, a:Tensor, b:Tensor, keep:Tensor) -> float: # 0..1
+    return census_difference(a[None], b[None], flow[None])[0][_counted(keep)].mean().item()
+
 def _one_way(flow:Tensor, back:Tensor, a:Tensor, b:Tensor, label:Tensor, keep:Tensor) -> dict:
-    if not keep.any(): keep = torch.ones_like(keep)
-    census = census_difference(a[None], b[None], flow[None])[0][keep].mean().item()
-    return dict(miss=apart(flow, label, keep), census=census) | consistency(flow, back, a, b, keep=keep)
+    return dict(miss=apart(flow, label, _counted(keep)), census=_census_along(flow, a, b, keep)) | consistency(flow, back, a, b, keep=_counted(keep))
 
 def _measure(labels:Labels, i:int, flows:tuple, told:tuple) -> dict:
     (a, b), (fwd, bwd), (seen, keep) = (labels.frame(i), labels.frame(i+1)), flows, told
     both = [_one_way(fwd, bwd, a, b, seen[0], keep[0]), _one_way(bwd, fwd, b, a, seen[1], keep[1])]
     return {key: sum(o[key] for o in both)/2 for key in MEASURES}
+
+def _census_both(labels:Labels, i:int, told:tuple) -> float: # 0..1, of the closer look's own flow
+    (a, b), ((fwd, bwd), keep) = (labels.frame(i), labels.frame(i+1)), told
+    return (_census_along(fwd, a, b, keep[0]) + _census_along(bwd, b, a, keep[1]))/2
 
 def measured(
     found:dict, # number of a pair or window to its measures, before and after: see `MEASURES`
@@ -130,7 +137,7 @@ def compare(
 ) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, and the closer look's own census difference
     "The label-free measures of two models on the same pairs."
     table = measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in before}, 'pair')
-    table['census_closer'] = pd.Series({i: _measure(labels, i, told[i][0], told[i])['census'] for i in before})
+    table['census_closer'] = pd.Series({i: _census_both(labels, i, told[i]) for i in before})
     table.loc['mean', 'census_closer'] = table.census_closer.mean()
     return table
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .core import full_float32, length, recorder
 from .correlation import Matches, fits
-from .models import EXACT, FlowModel, WeightCard, register_model
+from .models import EXACT, FlowModel, WeightCard, register_model, there_and_back
 
 # %% ../nbs/06_raft.ipynb #7bcb77c3
 class InstanceNorm(nn.InstanceNorm2d):
@@ -265,10 +265,10 @@ class RAFT(FlowModel):
 
     @full_float32()
     def encode_pair(self, first, second):
-        n, there_and_back = len(first), torch.equal(second, first.roll(len(first)//2, 0)) if self.turned is None else self.turned
-        frames = 2*((first if there_and_back else torch.cat([first, second]))/255) - 1
+        n, turned = len(first), there_and_back(first, second) if self.turned is None else self.turned
+        frames = 2*((first if turned else torch.cat([first, second]))/255) - 1
         with self._hurried(): features, known = self._look(self.fnet, frames).float(), self._look(self.cnet, frames[:n])
-        later = features.roll(n//2, 0) if there_and_back else features[n:]
+        later = features.roll(n//2, 0) if turned else features[n:]
         return Encoding(features[:n], *self._known(known)), Encoding(later, None, None)
 
     def _look(self, encoder, frames):

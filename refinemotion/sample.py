@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEEDS', 'Batch', 'ArrayLabels', 'LabelSampler', 'Place', 'crop_around', 'Balance', 'speed', 'moment', 'hardness',
-           'Rehearsal']
+           'as_filmed', 'Rehearsal']
 
 # %% ../nbs/10_sample.ipynb #979b4a4d
 from dataclasses import dataclass
@@ -206,6 +206,16 @@ def hardness(
     return lambda labels, pair, back: length(torch.as_tensor(labels.flow(pair)[back]).float() - own[pair][back], 0)
 
 # %% ../nbs/10_sample.ipynb #a4ee567c
+def as_filmed(
+    batch:Batch, # made-up pairs
+    seed:int, # same seed, same cameras
+    both:bool=True # do they come in twos, there and back?
+) -> Batch: # flow and mask are the same tensors
+    "Both frames of each pair through one simulated camera; a pair and the same pair turned round through the same one."
+    n = len(batch.a)//(1+both)
+    a, b = real_camera(torch.stack([batch.a[:n], batch.b[:n]], 1), seed=seed).unbind(1)
+    return batch._replace(a=torch.cat([a, b]), b=torch.cat([b, a])) if both else batch._replace(a=a, b=b)
+
 class Rehearsal:
     "A sampler, with steps on made-up scenes in between."
     def __init__(self,
@@ -231,9 +241,5 @@ class Rehearsal:
     ) -> Batch: # every pixel counts
         "Pairs with exact flow, every other time through a camera."
         pairs = scene_pairs(self.batch, *self.crop, seed=self.seed*1_000_000 + number, bank=self.bank, layers=7, thin=.25, both=self.both)
-        a, b = pairs.a, pairs.b
-        if number % 2:
-            n = self.batch//(1+self.both)
-            a, b = real_camera(torch.stack([a[:n], b[:n]], 1), seed=number).unbind(1)
-            if self.both: a, b = torch.cat([a, b]), torch.cat([b, a])
-        return Batch(a, b, pairs.flow, torch.ones_like(pairs.visible))
+        batch = Batch(pairs.a, pairs.b, pairs.flow, torch.ones_like(pairs.visible))
+        return as_filmed(batch, number, self.both) if number % 2 else batch

@@ -15,6 +15,8 @@ from refinemotion.models import EXACT, FAST, load_model
 from refinemotion.sample import Batch
 from refinemotion.scenes import make_scene, real_camera
 
+recorder = raft.recorder
+
 
 @contextmanager
 def unrecorded():
@@ -24,9 +26,6 @@ def unrecorded():
     try: yield
     finally:
         for place in places: place.recorder = recorder
-
-
-recorder = raft.recorder
 
 
 def milliseconds(work, times:int=8) -> float:
