@@ -31,11 +31,12 @@ from .evaluate import consistency
 # %% ../nbs/13_gate.ipynb #1362000a
 def split_pairs(
     n:int, # pairs of the video
-    every:int=8 # one in so many is held out
+    every:int=8, # one in so many is held out
+    without=() # pairs to use for neither
 ) -> tuple[list[int], list[int]]: # to train on, to compare on
     "Pairs for training and pairs held out."
-    held = list(range(every//2, n, every))
-    train = [i for i in range(n) if i not in held]
+    held = [i for i in range(every//2, n, every) if i not in without]
+    train = [i for i in range(n) if i not in held and i not in without]
     return train, held or train
 
 # %% ../nbs/13_gate.ipynb #95e78756
@@ -162,7 +163,7 @@ class Limits(NamedTuple):
     least:float=.01 # share by which the distance from the closer look must fall
     vote:float=.5 # least share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
-    part:float=.15 # least part of the closer look's advantage in census difference that must be won
+    way:float=.1 # least part of the way to the closer look: mean of the share of the distance and of the share of its advantage in census difference
 
 def as_limits(
     gate # `Limits`; or True, for the usual ones; or False, for none
@@ -170,9 +171,9 @@ def as_limits(
     "What a gate asks for."
     if isinstance(gate, bool): return Limits() if gate else None
     if isinstance(gate, Limits): return gate
-    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, part=…)')
+    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…)')
 
-def _won(mean:pd.Series) -> float: # part of the closer look's advantage; not a number where it has none to speak of
+def _won(mean:pd.Series) -> float: # share of the closer look's advantage in census difference; not a number where it has none to speak of
     most = mean.census_before - mean.get('census_closer', float('nan'))
     return (mean.census_before - mean.census_after)/most if most > .005*mean.census_before else float('nan')
 
@@ -181,14 +182,15 @@ def judge(
     limits:Limits=Limits()
 ) -> Verdict:
     "Accept the refined model, or say why not."
-    least, vote, slack, part = limits
+    least, vote, slack, way = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer = 1 - mean.miss_after/mean.miss_before
+    gone = (nearer + _won(mean))/2
     share, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {share:.0%} of the {unit}s compared; census difference {worse:+.1%}'
     fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its motion'),
-        (not _won(mean) < part, f"of the closer look's agreement with the frames it won {_won(mean):.0%} only")) if not passes]
+        (not gone < way, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}")) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
 # %% ../nbs/13_gate.ipynb #784fe255

@@ -29,7 +29,7 @@ from .models import EXACT, TrackModel, as_pace, check_queries, load_model, save_
 from .views import PLAIN
 from .label import Labels
 from .tracks import grid_points
-from .filter import LOOSE, PAPER, WITHIN
+from .filter import PAPER, WITHIN
 from .densify import Agreement
 from .sample import Balance
 from .augment import GENTLE, Augment
@@ -318,8 +318,8 @@ def refine(
     teacher=None, # whose labels are taught: a name, a file or a loaded model; None: the model's own
     teacher_weights=None, # path or card name, if the teacher is a name
     labels=None, # the folder "labels" of an earlier run with the same teacher and views, to teach once more in another way; None: the video is labelled
-    alpha:float=LOOSE['alpha'], # of `cycle_mask`
-    beta:float=LOOSE['beta'], # of `cycle_mask`, pixels
+    alpha:float=None, # of `cycle_mask`; None: see `usual_check`
+    beta:float=None, # of `cycle_mask`, pixels; None: see `usual_check`
     color:float=None, # of `color_mask`; None: no colour check
     within:float=WITHIN, # of `track_cycle_mask`, pixels; for trackers, whose labels the three before do not touch
     queries=None, # (n, 3) as (t, x, y), in pixels of the video as it is given: points that matter, for trackers; None: the whole frame
@@ -345,7 +345,7 @@ def refine(
     recipe = as_recipe(recipe, road.recipe)
     if recipe.iters is None: recipe = replace(recipe, iters=iters)
     _check_input(video, original, recipe)
-    views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
+    views, check = views or road.views(video.size), road.check(video.size, alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)
     config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate and limits._asdict(),
         queries=None if asked is None else asked.tolist(), points=points, denser=denser)
@@ -362,7 +362,7 @@ def refine(
     metrics = road.compare(store, told, *answers)
     verdict = judge(metrics, limits or Limits())
     used = verdict.accepted or not gate
-    config |= dict(frames=store.story['n_frames'], notes=video.notes, held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
+    config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))
     _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), road.caption, metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))

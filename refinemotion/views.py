@@ -14,7 +14,7 @@ from typing import Iterator
 import torch
 from torch import Tensor
 
-from .core import InputError, ahead, resize_flow, round_trip
+from .core import InputError, ahead, length, resize_flow, round_trip
 from .models import FlowModel
 from .video import Video
 
@@ -36,16 +36,18 @@ class View:
         return tuple(max(16, round(side*self.scale)) for side in size)
 
 PLAIN = (View(),) # what the model says by itself
-MOST_FINE = 960_000 # pixels of the finest view
+MOST_FINE = 960_000 # pixels of the first enlarged view
 
 def sharp_views(
     size:tuple, # (h, w) of the labels
-    most:int=MOST_FINE, # pixels of the finest view
-    iters:int=6 # of the finest view
+    most:int=MOST_FINE, # pixels of the first enlarged view
+    iters:int=6 # of the enlarged views
 ) -> tuple: # of `View`
-    "The model's own view, and one as fine as pays: at most two and a half times as large."
-    scale = min(2.5, (most/(size[0]*size[1]))**.5)
-    return PLAIN + (View(round(scale, 2), iters),)*(scale >= 1.1)
+    "The model's own view, an enlarged one, and of larger frames one half as large again: at most two and a half times as large."
+    first = min(2.5, (most/(size[0]*size[1]))**.5)
+    if first < 1.1: return PLAIN
+    scales = [first] + [min(2.5, 1.5*first)]*(first < 2)
+    return PLAIN + tuple(View(round(scale, 2), iters) for scale in scales)
 
 # %% ../nbs/07_views.ipynb #6d1de29d
 def _away(flow:Tensor, back:Tensor) -> Tensor: # (2, h, w) twice -> (h, w) pixels; infinite where it leaves the frame
@@ -58,8 +60,12 @@ def choose(
     margin:float=.5 # pixels by which the round trip of the finer view may be longer
 ) -> tuple: # (2, h, w) pixels twice
     "The finer flow, and the coarser where only that one comes home."
-    worse = [_away(f, b) > _away(*pair) + margin for (f, b), pair in ((fine, coarse), (fine[::-1], coarse[::-1]))]
+    worse = [_lost(pair, _away(*other) + margin) for pair, other in ((fine, coarse), (fine[::-1], coarse[::-1]))]
     return tuple(torch.where(lost, c, f) for lost, c, f in zip(worse, coarse, fine))
+
+def _lost(pair:tuple, most:Tensor) -> Tensor: # (h, w) bool
+    away = _away(*pair)
+    return (away > most) | (away > 3 + .1*length(pair[0], 0))
 
 # %% ../nbs/07_views.ipynb #b7052c60
 def stream_views(
