@@ -175,14 +175,14 @@ def write_report(
 ):
     "One html file with all pictures inside."
     share, notes = kept.loc['all', 'kept'], config['notes']
-    unit = metrics.index.name
+    unit, checks = metrics.index.name, ', '.join(f'{key} {value:g}' for key, value in config['filter'].items() if value is not None)
     compared = f'held-out {unit}s' if config['held_out'] else f'the training {unit}s'
     held = compared + (', which training never saw' if config['held_out'] else ' (the video is too short to hold any out)')
     body = [f"<p>{escape(config['model'])} refined on {escape(str(config['source']))}: {config['frames']} frames of {config['size'][1]}×{config['size'][0]}.</p>",
         '<ul>' + ''.join(f'<li>{escape(note)}</li>' for note in notes) + '</ul>' if notes else '',
         _section('Verdict', escape(f"The refined model is {config['verdict']['reason']}." + ('' if config['verdict']['used'] else ' The weights handed back are those of the original.'))),
         _section('Before and after', f'Measured on {held}, without ground truth.', summary(metrics).to_html(float_format='{:.4f}'.format, border=0)),
-        _section('What was kept, and why', f'{share:.1%} of all labels passed the checks; only those teach.', _figure(draw_fates(kept), f'share of labels kept per {unit}')),
+        _section('What was kept, and why', f'{share:.1%} of all labels passed the checks ({checks}); only those teach.', _figure(draw_fates(kept), f'share of labels kept per {unit}')),
         _section('Training', f"{len(losses)} steps; the weights after {min(watched, key=lambda o: o[1])[0]} are nearest to the closer look on {compared}.", _figure(draw_losses(losses, watched), f'loss per step, and distance on {compared}')),
         _section('Motion', caption, _figure(motion, 'motion before and after')),
         _section('Tracks', 'Points of the first frame, followed; a ring is a point taken for hidden.', html_video(film, fps=8, height=320, max_kb=1200)),
@@ -318,8 +318,8 @@ def refine(
     teacher=None, # whose labels are taught: a name, a file or a loaded model; None: the model's own
     teacher_weights=None, # path or card name, if the teacher is a name
     labels=None, # the folder "labels" of an earlier run with the same teacher and views, to teach once more in another way; None: the video is labelled
-    alpha:float=None, # of `cycle_mask`; None: see `usual_check`
-    beta:float=None, # of `cycle_mask`, pixels; None: see `usual_check`
+    alpha:float=None, # of `cycle_mask`; None: see `filter_as_usual`
+    beta:float=None, # of `cycle_mask`, pixels; None: see `filter_as_usual`
     color:float=None, # of `color_mask`; None: no colour check
     within:float=WITHIN, # of `track_cycle_mask`, pixels; for trackers, whose labels the three before do not touch
     queries=None, # (n, 3) as (t, x, y), in pixels of the video as it is given: points that matter, for trackers; None: the whole frame
@@ -345,7 +345,7 @@ def refine(
     recipe = as_recipe(recipe, road.recipe)
     if recipe.iters is None: recipe = replace(recipe, iters=iters)
     _check_input(video, original, recipe)
-    views, check = views or road.views(video.size), road.check(video.size, alpha, beta, color, within)
+    views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)
     config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate and limits._asdict(),
         queries=None if asked is None else asked.tolist(), points=points, denser=denser)
@@ -362,7 +362,7 @@ def refine(
     metrics = road.compare(store, told, *answers)
     verdict = judge(metrics, limits or Limits())
     used = verdict.accepted or not gate
-    config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], refined=weights_hash(student),
+    config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], filter={key: value for key, value in store.keep_story.items() if key != 'checks'}, refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))
     _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), road.caption, metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))

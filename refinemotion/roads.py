@@ -22,7 +22,7 @@ from .models import FlowModel, TrackModel
 from .views import PLAIN, View, sharp_views
 from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
-from .filter import WITHIN, broken_pairs, filter_labels, filter_tracks, judge_trails, usual_check
+from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails
 from .densify import Filled
 from .sample import LabelSampler, Rehearsal
 from .trails import TrackSampler
@@ -56,9 +56,9 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
-    def check(self, size:tuple, alpha:float, beta:float, color:float, within:float) -> dict:
-        return usual_check(size) | {key: value for key, value in dict(alpha=alpha, beta=beta).items() if value is not None} | dict(color=color)
-    def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame: return filter_labels(labels, **check, progress=progress)
+    def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
+    def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
+        return filter_labels(labels, **LOOSE | check, progress=progress) if {'alpha', 'beta'} & check.keys() else filter_as_usual(labels, **check, progress=progress)
     def split(self, labels:Labels) -> tuple[list, list]: return split_pairs(len(labels), without=broken_pairs(labels))
     def notes(self, labels:Labels, train:list, held:list) -> list: return [f'pair {i} is across a cut or a jump, so few of its labels come home: left out' for i in range(len(labels)) if i not in {*train, *held}]
 
@@ -119,7 +119,7 @@ class TrackRoad:
     caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
-    def check(self, size:tuple, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
+    def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
 
     def label(self, video:Video, teacher:TrackModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> TrackLabels:
