@@ -389,8 +389,8 @@ def run_refine(
     augment:HARDNESS='gentle', # how much harder the student's input is made; hard suits footage unlike what the model was trained on
     train_iters:count=None, # refinement iterations while training; without it, as many as the labels take for flow, and 4 for tracks
     iters:count=None, # refinement iterations of the labels; without it, the model's own
-    alpha:float=None, # labels may miss on the way back by this share of the way (default: 0.01, or 0.05 where that keeps too few)
-    beta:float=None, # and by this many pixels (default: 0.5, or 2 where that keeps too few)
+    alpha:float=None, # labels may miss on the way back by this share of the way (default: 0.01, of large frames 0.05 where that keeps too few)
+    beta:float=None, # and by this many pixels (default: 0.5, of large frames 2 where that keeps too few)
     color:positive=None, # largest change of colour of a label, as a share of full scale; without it, no such check
     within:positive=2., # tracks may miss on the way back by this many pixels
     queries:str=None, # csv with columns t, x, y: points that matter, for trackers; without it, the whole frame
