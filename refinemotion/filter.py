@@ -8,6 +8,7 @@ __all__ = ['PAPER', 'LOOSE', 'WIDE', 'LARGE', 'CHECKS', 'WITHIN', 'TRACK_CHECKS'
            'filter_as_usual', 'track_cycle_mask', 'judge_trails', 'filter_tracks']
 
 # %% ../nbs/09_filter.ipynb #6270d3a0
+from functools import partial
 from typing import Callable, Iterator
 
 import pandas as pd
@@ -172,12 +173,11 @@ def filter_as_usual(
     progress:bool=True # show a bar?
 ) -> pd.DataFrame: # see `keep_table`
     "Decide about every label by `LOOSE`; of large frames by `WIDE`, where that keeps less than nine of ten."
-    large = labels.size[0]*labels.size[1] > LARGE
-    try: kept = filter_labels(labels, **LOOSE, color=color, progress=progress)
-    except LabelError:
-        if not large: raise
-        kept = None
-    return filter_labels(labels, **WIDE, color=color, progress=progress) if large and (kept is None or kept.loc['all', 'kept'] < .9) else kept
+    apply = partial(filter_labels, labels, color=color, progress=progress)
+    if labels.size[0]*labels.size[1] <= LARGE: return apply(**LOOSE)
+    try: kept = apply(**LOOSE)
+    except LabelError: return apply(**WIDE)
+    return kept if kept.loc['all', 'kept'] >= .9 else apply(**WIDE)
 
 # %% ../nbs/09_filter.ipynb #c0b96983
 WITHIN = 2. # pixels; the paper has 1.5 for 768×1280 and 3 for 256×448
