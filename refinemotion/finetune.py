@@ -59,14 +59,14 @@ class Recipe:
     tail:int=3 # teach only the last so many iterations; the others run without gradients where the network can. 0: all
     average:float=.98 # decay of the running mean of the weights; 0: the last weights
     rehearsal:float=0. # share of the steps that are taught on made-up scenes instead, see `Rehearsal`
-    blend:float=.75 # share of the student's weights in what is handed back, the rest are the start's; 1 for a network that starts from nothing
+    blend:float=None # share of the student's weights in what is handed back, the rest are the start's; None: what `refine` holds right for the video, and all without it
     scores:float=0. # weight of the score maps' loss, for networks that have them, see `score_loss`
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
     def __post_init__(self):
         if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
         if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
-        if not 0 < self.blend <= 1: raise InputError(f'blend is {self.blend}; expected above 0, up to 1')
+        if self.blend is not None and not 0 < self.blend <= 1: raise InputError(f'blend is {self.blend}; expected above 0, up to 1')
         if not 0 <= self.rehearsal <= 1: raise InputError(f'rehearsal is {self.rehearsal}; expected 0 to 1')
         if self.tail < 0: raise InputError(f'tail is {self.tail}; expected 0 or more iterations')
 
@@ -225,7 +225,7 @@ def finetune(
 ) -> list[float]: # loss of every step, pixels
     "Teach a model the sampler's labels."
     story, start, between = dict(start=weights_hash(model), recipe=_plain(recipe)), deepcopy(model), deepcopy(model)
-    handed_back = lambda: blend(start, mean.module if mean else model, recipe.blend, between)
+    handed_back = lambda: blend(start, mean.module if mean else model, 1. if recipe.blend is None else recipe.blend, between)
     with _left_alone(model, recipe.frozen):
         optimiser, schedule = _optimiser(model, recipe)
         mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None

@@ -253,6 +253,9 @@ def as_recipe(
     "A recipe with all its settings."
     return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
 
+def _settled(recipe:Recipe, **found) -> Recipe: # what it left open, as the video has it
+    return replace(recipe, **{key: value for key, value in found.items() if getattr(recipe, key) is None})
+
 def _check_input(video:Video, model:TrackModel, recipe:Recipe):
     if not any(p.requires_grad for p in model.parameters()): raise InputError(f'{model.arch} has no weights to teach; label_tracks, filter_tracks and evaluate work with it, refine does not')
     need_frames(len(list(islice(video, 2))), what=video.name)
@@ -342,8 +345,7 @@ def refine(
     teacher, road, limits = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), as_limits(gate)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
-    recipe = as_recipe(recipe, road.recipe)
-    if recipe.iters is None: recipe = replace(recipe, iters=iters)
+    recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, blend=road.blend(video.size))
     _check_input(video, original, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)

@@ -19,7 +19,7 @@ from .core import InputError, sample
 from .video import Video
 from .show import draw_tracks, flow_radius, flow_to_rgb, mask_overlay, show_frames
 from .models import FlowModel, TrackModel
-from .views import PLAIN, View, sharp_views
+from .views import LARGE, PLAIN, View, sharp_views
 from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
 from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails
@@ -56,6 +56,7 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
+    def blend(self, size:tuple) -> float: return .5 if size[0]*size[1] > LARGE else .75
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
     def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
         return filter_labels(labels, **LOOSE | check, progress=progress) if {'alpha', 'beta'} & check.keys() else filter_as_usual(labels, **check, progress=progress)
@@ -119,6 +120,7 @@ class TrackRoad:
     caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
+    def blend(self, size:tuple) -> float: return 1.
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
 
