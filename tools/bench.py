@@ -10,16 +10,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.process import extract_directives
 
+from execute import titled
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT/'nbs/32_speed.ipynb'
-
-
-def titled(nb):
-    "Each code cell with its number and the section it stands in."
-    title = ''
-    for index, cell in enumerate(nb.cells):
-        if cell.cell_type == 'markdown': title = next((line.lstrip('# ') for line in cell.source.splitlines() if line.startswith('#')), title)
-        if cell.cell_type == 'code': yield index, title, cell
 
 
 def is_slow(cell) -> bool: return 'slow' in extract_directives(cell, remove=False)

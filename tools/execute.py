@@ -3,6 +3,7 @@
     python tools/execute.py                      every notebook
     python tools/execute.py nbs/02_scenes.ipynb  only this one
     python tools/execute.py --slow               slow cells too
+    python tools/execute.py --only step nbs/32_speed.ipynb   of the slow cells those in sections whose title holds the word
 
 Cells marked `#| eval: false` or with a flag of `tst_flags` (`#| slow`) keep the outputs they have.
 What differs from run to run for no reason (widget ids, timings, addresses) is made the same, so a second run gives no diff.
@@ -10,6 +11,7 @@ What differs from run to run for no reason (widget ids, timings, addresses) is m
 import argparse, json, os, re, sys, time
 from hashlib import md5
 from pathlib import Path
+from typing import Iterator
 
 import nbformat
 from execnb.nbio import read_nb
@@ -32,6 +34,14 @@ def all_notebooks() -> list[Path]:
     "Every notebook of the project, in reading order."
     nbs = ROOT/get_config().nbs_path
     return sorted(p for p in nbs.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(nbs).parts))
+
+
+def titled(nb) -> Iterator:
+    "Each code cell with its number and the section it stands in."
+    title = ''
+    for index, cell in enumerate(nb.cells):
+        if cell.cell_type == 'markdown': title = next((line.lstrip('# ') for line in cell.source.splitlines() if line.startswith('#')), title)
+        if cell.cell_type == 'code': yield index, title, cell
 
 
 def is_skipped(cell, flags: set[str]) -> bool:
@@ -115,19 +125,20 @@ def settle_html(nb):
             if 'text/html' in (data := output.get('data', {})): data['text/html'] = STYLER_ID.sub(number, data['text/html'])
 
 
-def run_cells(nb, folder: Path, flags: set[str], skip_all: bool = False):
-    "Run the cells in a fresh kernel; raises `CellExecutionError` at the first that fails."
-    skipped = [c for c in nb.cells if c.cell_type == 'code' and (skip_all or is_skipped(c, flags))]
+def run_cells(nb, folder: Path, flags: set[str], only: str | None = None, skip_all: bool = False):
+    "Run the cells in a fresh kernel, flagged ones in sections titled with `only`; raises `CellExecutionError` at the first that fails."
+    wanted = lambda title: only is not None and only.lower() in title.lower()
+    skipped = [cell for _, title, cell in titled(nb) if skip_all or is_skipped(cell, set() if wanted(title) else flags)]
     for cell in skipped: cell.metadata['tags'] = ['skip-execution']
     NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, coalesce_streams=True,
                    extra_arguments=['--log-level=ERROR'], resources={'metadata': {'path': str(folder)}}).execute()
 
 
-def execute(path: Path, flags: set[str]):
+def execute(path: Path, flags: set[str], only: str | None = None):
     "Execute one notebook and write it back cleaned; a notebook that fails is left as it was."
     nb = nbformat.read(path, as_version=4)
     old_models = dict(widget_models(nb))
-    run_cells(nb, path.parent, flags, skips_all(path))
+    run_cells(nb, path.parent, flags, only, skips_all(path))
     drop_progress(nb)
     nb = settle_widgets(nb, old_models, path.stem)
     settle_html(nb)
@@ -137,10 +148,10 @@ def execute(path: Path, flags: set[str]):
     nbdev_clean.__wrapped__(str(path))
 
 
-def report(path: Path, flags: set[str]) -> bool:
+def report(path: Path, flags: set[str], only: str | None) -> bool:
     "Execute one notebook, print a line, tell whether it worked."
     start = time.time()
-    try: execute(path, flags)
+    try: execute(path, flags, only)
     except CellExecutionError as e:
         print(f'{path.name}: FAILED\n{e}', file=sys.stderr)
         return False
@@ -152,13 +163,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('notebooks', nargs='*', type=Path, help='default: all')
     parser.add_argument('--slow', action='store_true', help='run the cells with a flag of tst_flags too')
+    parser.add_argument('--only', metavar='WORD', help='run those of them that stand in a section with this word in its title')
     args = parser.parse_args()
     paths = [p.resolve() for p in args.notebooks]
     os.chdir(ROOT)
     os.environ.setdefault('PYTHONHASHSEED', '0')
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    flags = set() if args.slow else set(get_config().tst_flags.split())
-    results = [report(p, flags) for p in paths or all_notebooks()]
+    flags, only = set(get_config().tst_flags.split()), '' if args.slow else args.only
+    results = [report(p, flags, only) for p in paths or all_notebooks()]
     if not all(results): sys.exit(1)
 
 
