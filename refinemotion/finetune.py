@@ -201,11 +201,11 @@ def _left_alone(model:nn.Module, names:tuple):
 def blend(
     start:nn.Module,
     student:nn.Module, # the same network with other weights
-    share:float=.75, # of the student's weights; 1: the student, 0: the start
+    share:float=.75, # of the student's weights; 1: the student, 0: the start, more than 1: beyond the student
     into:nn.Module=None # a third one to write into; None: a new one
 ) -> nn.Module: # the third one
-    "A network on the way from one to another."
-    if not 0 <= share <= 1: raise InputError(f'share is {share}; expected 0 to 1')
+    "A network on the line from one to another."
+    if not 0 <= share < math.inf: raise InputError(f'share is {share}; expected 0 or more')
     begins, ends, into = start.state_dict(), student.state_dict(), into or deepcopy(start)
     odd = [key for key in begins | ends if key not in begins or key not in ends or begins[key].shape != ends[key].shape]
     if odd: raise InputError(f'the two networks differ in {odd[0]}; there is no way from one to the other')
