@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER', 'LOOSE', 'WIDE', 'CHECKS', 'WITHIN', 'TRACK_CHECKS', 'cycle_score', 'cycle_mask', 'color_difference',
            'color_mask', 'sort_out', 'judge_flow', 'judge_all', 'keep_table', 'broken_pairs', 'filter_labels',
-           'filter_as_usual', 'track_cycle_mask', 'judge_trails', 'filter_tracks']
+           'filter_as_usual', 'track_cycle_mask', 'judge_trails', 'judge_window', 'filter_tracks']
 
 # %% ../nbs/09_filter.ipynb #6270d3a0
 from functools import partial
@@ -149,7 +149,7 @@ def broken_pairs(
 ) -> list[int]: # numbers of pairs
     "Pairs across a cut or a jump: less than half as many of their labels come home, by the check `WIDE`, as of the median pair's."
     home = torch.stack([cycle_mask(*(torch.stack(way) for way in (flows, flows[::-1])), **WIDE).float().mean() for flows in map(labels.flow, range(len(labels)))])
-    return (home < home.median()/2).nonzero()[:, 0].tolist()
+    return (home < home.quantile(.5)/2).nonzero()[:, 0].tolist()
 
 def filter_labels(
     labels:Labels, # to judge; the masks are written beside them
@@ -172,12 +172,13 @@ def filter_as_usual(
     color:float=None, # see `color_mask`; None: no colour check
     progress:bool=True # show a bar?
 ) -> pd.DataFrame: # see `keep_table`
-    "Decide about every label by `LOOSE`; of large frames by `WIDE`, where that keeps less than nine of ten."
+    "Decide about every label by `LOOSE`; of large frames by `WIDE`, where less than nine of ten pass it."
     apply = partial(filter_labels, labels, color=color, progress=progress)
     if labels.size[0]*labels.size[1] <= LARGE: return apply(**LOOSE)
     try: kept = apply(**LOOSE)
     except LabelError: return apply(**WIDE)
-    return kept if kept.loc['all', 'kept'] >= .9 else apply(**WIDE)
+    home = kept.drop(['all', *broken_pairs(labels)])[['kept', 'color']].sum(axis=1).mean() # colour is asked last
+    return kept if home >= .9 else apply(**WIDE)
 
 # %% ../nbs/09_filter.ipynb #c0b96983
 WITHIN = 2. # pixels; the paper has 1.5 for 768×1280 and 3 for 256×448
@@ -206,15 +207,22 @@ def judge_trails(
     checks = trails.xy.isfinite().all(-1), points_inside(trails.xy, *size), track_cycle_mask(trails.xy, trails.back, within), direct
     return sort_out(tuple(map(unbroken, checks)), (slice(None), slice(1, None)))
 
+def judge_window(
+    labels:TrackLabels,
+    i:int, # number of the window
+    within:float=WITHIN # see `track_cycle_mask`
+) -> list: # a direction each: keep (n, s) bool, and counts, see `judge_trails`
+    "Apply all checks to a window of a store."
+    gaps = tuple(g for g in labels.story['gaps'] if g < labels.story['length'])
+    return [judge_trails(trails, labels.size, gaps, within) for trails in labels.trails(i)]
+
 def filter_tracks(
     labels:TrackLabels, # to judge; the masks are written beside them
     within:float=WITHIN, # see `track_cycle_mask`
     progress:bool=True # show a bar?
 ) -> pd.DataFrame: # see `keep_table`
     "Decide about every step of every track of a store."
-    gaps = tuple(g for g in labels.story['gaps'] if g < labels.story['length'])
-    judge = lambda i: [judge_trails(trails, labels.size, gaps, within) for trails in labels.trails(i)]
-    labels.write_keep(judge_all(labels, judge, lambda total: _no_step_left(total, within), progress), within=within, checks=TRACK_CHECKS)
+    labels.write_keep(judge_all(labels, lambda i: judge_window(labels, i, within), lambda total: _no_step_left(total, within), progress), within=within, checks=TRACK_CHECKS)
     return keep_table(labels)
 
 def _no_step_left(counts:Tensor, within:float) -> LabelError:

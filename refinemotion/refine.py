@@ -33,7 +33,7 @@ from .filter import PAPER, WITHIN
 from .densify import Agreement
 from .sample import Balance
 from .augment import GENTLE, Augment
-from .finetune import Recipe, finetune
+from .finetune import Recipe, finetune, left_alone
 from .gate import Limits, Lookout, Verdict, as_limits, draw_watch, judge, summary
 from .roads import road_of
 
@@ -257,6 +257,7 @@ def _settled(recipe:Recipe, **found) -> Recipe: # what it left open, as the vide
     return replace(recipe, **{key: value for key, value in found.items() if getattr(recipe, key) is None})
 
 def _check_input(video:Video, model:TrackModel, recipe:Recipe):
+    with left_alone(model, recipe.frozen): pass # names that are there
     if not any(p.requires_grad for p in model.parameters()): raise InputError(f'{model.arch} has no weights to teach; label_tracks, filter_tracks and evaluate work with it, refine does not')
     need_frames(len(list(islice(video, 2))), what=video.name)
     h, w = video.size
@@ -346,6 +347,7 @@ def refine(
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
     recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, blend=road.blend(video.size))
+    road.refuse(recipe, fill, denser, queries)
     _check_input(video, original, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)

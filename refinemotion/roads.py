@@ -22,12 +22,12 @@ from .models import FlowModel, TrackModel
 from .views import LARGE, PLAIN, View, sharp_views
 from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
-from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails
+from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
 from .densify import Filled
 from .sample import LabelSampler, Rehearsal
 from .trails import TrackSampler
 from .finetune import TRACKS, Recipe
-from .gate import MEASURES, apart, census, compare, flows_of, measured, split_pairs, testimony
+from .gate import apart, census, compare, flows_of, heard, measured, over_ways, split_pairs, testimony
 
 # %% ../nbs/13_roads.ipynb #8860532f
 def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and masks; not a number where nothing is verified
@@ -58,14 +58,16 @@ class FlowRoad:
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
     def blend(self, size:tuple) -> float: return .5 if size[0]*size[1] > LARGE else .75
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
+    def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for flow
+        if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
+        if queries is not None: raise InputError('queries name the points that matter, but a flow model is taught on every pixel; leave them out')
+        if recipe.both and recipe.batch % 2: raise InputError(f'batch is {recipe.batch}; with both directions it must be even')
     def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
         return filter_labels(labels, **LOOSE | check, progress=progress) if {'alpha', 'beta'} & check.keys() else filter_as_usual(labels, **check, progress=progress)
     def split(self, labels:Labels) -> tuple[list, list]: return split_pairs(len(labels), without=broken_pairs(labels))
     def notes(self, labels:Labels, train:list, held:list) -> list: return [f'pair {i} is across a cut or a jump, so few of its labels come home: left out' for i in range(len(labels)) if i not in {*train, *held}]
 
     def label(self, video:Video, teacher:FlowModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> Labels:
-        if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
-        if queries is not None: raise InputError('queries name the points that matter, but a flow model is taught on every pixel; leave them out')
         return label_video(video, teacher, folder, iters, views, resume=resume, progress=progress)
 
     def sampler(self, labels:Labels, recipe:Recipe, units:list, augment, balance, fill) -> LabelSampler:
@@ -94,7 +96,6 @@ def track_measures(
     "The label-free measures of a model's tracks through a window."
     steps = keep.clone()
     steps[:, 0] = False
-    if not steps.any(): steps[:, 1:] = True
     away = (answer.xy - answer.back).norm(dim=-1)[:, 1:]
     change = lambda maps: (_along(maps, answer.xy) - _along(maps, told.xy)[:, :1]).abs().mean(-1)[steps].mean().item()
     return dict(miss=(answer.xy - told.xy).norm(dim=-1)[steps].mean().item(), census=change(census(clip))/2,
@@ -122,6 +123,9 @@ class TrackRoad:
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
     def blend(self, size:tuple) -> float: return 1.
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
+    def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for tracks
+        if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')
+        if recipe.rehearsal: raise InputError('rehearsal is for flow; leave it out for trackers')
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
 
     def label(self, video:Video, teacher:TrackModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> TrackLabels:
@@ -136,8 +140,6 @@ class TrackRoad:
         return (train, held) if train else (list(range(n)), list(range(n)))
 
     def sampler(self, labels:TrackLabels, recipe:Recipe, units:list, augment, balance, fill) -> TrackSampler:
-        if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')
-        if recipe.rehearsal: raise InputError('rehearsal is for flow; leave it out for trackers')
         return TrackSampler(labels, recipe.batch, recipe.crop, recipe.seed, units, augment, balance)
 
     def testimony(self, original:TrackModel, labels:TrackLabels, held:list, progress:bool) -> dict:
@@ -146,8 +148,7 @@ class TrackRoad:
         for i in tqdm(held, 'look closer', unit='window', disable=not progress):
             with TemporaryDirectory() as folder:
                 finer = label_tracks(labels.clip(i), original, folder, labels.story['iters'], self.views(labels.size), labels.story['points'], progress=False)
-                filter_tracks(finer, labels.keep_story['within'], progress=False)
-                found[i] = finer.trails(0), finer.keep(0)
+                found[i] = finer.trails(0), tuple(keep for keep, _ in judge_window(finer, 0, labels.keep_story['within']))
         return found
 
     def answers(self, model:TrackModel, labels:TrackLabels, told:dict, iters:int, progress:bool=False, name:str='tracks') -> dict:
@@ -156,9 +157,9 @@ class TrackRoad:
 
     def compare(self, labels:TrackLabels, told:dict, before:dict, after:dict) -> pd.DataFrame:
         def measure(i, answers):
-            both = [track_measures(labels.clip(i, back), answers[i][back], told[i][0][back], told[i][1][back], labels.keep_story['within']) for back in (0, 1)]
-            return {key: sum(o[key] for o in both)/2 for key in MEASURES}
-        return measured({i: (measure(i, before), measure(i, after)) for i in told}, 'window')
+            return over_ways([track_measures(labels.clip(i, back), answers[i][back], told[i][0][back], keep, labels.keep_story['within'])
+                for back, keep in enumerate(told[i][1]) if keep[:, 1:].any()])
+        return measured({i: (measure(i, before), measure(i, after)) for i in heard(told, slice(1, None))}, 'window')
 
     def miss(self, answers:dict, told:dict) -> float: # pixels
         parts = [part for i, (labels, keeps) in told.items() for part in zip(answers[i], labels, keeps)]

@@ -44,10 +44,10 @@ def sharp_views(
     most:int=MOST_FINE, # pixels of the first enlarged view
     iters:int=6 # of the enlarged views
 ) -> tuple: # of `View`
-    "The model's own view, an enlarged one, and of larger frames one half as large again: at most two and a half times as large."
-    first = min(2.5, (most/(size[0]*size[1]))**.5)
-    if first < 1.1: return PLAIN
-    scales = [first] + [min(2.5, 1.5*first)]*(size[0]*size[1] > LARGE)
+    "The model's own view and an enlarged one, a quarter larger at least and two and a half times at most; of large frames one half as large again, where that one was enlarged freely."
+    area = size[0]*size[1]
+    first = min(2.5, max(1.25, (most/area)**.5))
+    scales = [first, min(2.5, 1.5*first)] if LARGE < area < most/1.25**2 else [first]
     return PLAIN + tuple(View(round(scale, 2), iters) for scale in scales)
 
 # %% ../nbs/07_views.ipynb #6d1de29d
@@ -60,13 +60,13 @@ def choose(
     fine:tuple, # of a finer view, the same shapes
     margin:float=.5 # pixels by which the round trip of the finer view may be longer
 ) -> tuple: # (2, h, w) pixels twice
-    "The finer flow, and the coarser where only that one comes home."
+    "The finer flow where it comes home about as well as the coarser; elsewhere the coarser."
     worse = [_lost(pair, _away(*other) + margin) for pair, other in ((fine, coarse), (fine[::-1], coarse[::-1]))]
     return tuple(torch.where(lost, c, f) for lost, c, f in zip(worse, coarse, fine))
 
 def _lost(pair:tuple, most:Tensor) -> Tensor: # (h, w) bool
     away = _away(*pair)
-    return (away > most) | (away > 3 + .1*length(pair[0], 0))
+    return ~((away <= most) & (away <= 3 + .1*length(pair[0], 0))) # what is no number is lost
 
 # %% ../nbs/07_views.ipynb #b7052c60
 def stream_views(

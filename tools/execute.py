@@ -40,7 +40,7 @@ def titled(nb) -> Iterator:
     "Each code cell with its number and the section it stands in."
     title = ''
     for index, cell in enumerate(nb.cells):
-        if cell.cell_type == 'markdown': title = next((line.lstrip('# ') for line in cell.source.splitlines() if line.startswith('#')), title)
+        if cell.cell_type == 'markdown': title = next((line.lstrip('# ') for line in reversed(cell.source.splitlines()) if line.startswith('#')), title)
         if cell.cell_type == 'code': yield index, title, cell
 
 
@@ -166,10 +166,13 @@ def main():
     parser.add_argument('--only', metavar='WORD', help='run those of them that stand in a section with this word in its title')
     args = parser.parse_args()
     paths = [p.resolve() for p in args.notebooks]
+    if args.only and args.slow: parser.error('--slow runs all slow cells; leave out --only, or leave out --slow')
     os.chdir(ROOT)
     os.environ.setdefault('PYTHONHASHSEED', '0')
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     flags, only = set(get_config().tst_flags.split()), '' if args.slow else args.only
+    missing = [p.name for p in paths if only and not any(only.lower() in title.lower() for _, title, _ in titled(nbformat.read(p, as_version=4)))]
+    if missing: parser.error(f'no section of {missing[0]} has {only!r} in its title')
     results = [report(p, flags, only) for p in paths or all_notebooks()]
     if not all(results): sys.exit(1)
 
