@@ -176,7 +176,7 @@ class Limits(NamedTuple):
     least:float=.01 # share by which the distance from the closer look must fall
     vote:float=.5 # least share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
-    way:float=.1 # least part of the way to the closer look: mean of the share of the distance and of the share of its advantage in census difference
+    way:float=.13 # least part of the way to the closer look that the whole student must go: mean of the share of the distance and of the share of its advantage in census difference; not asked of trackers
 
 def as_limits(
     gate # `Limits`; or True, for the usual ones; or False, for none
@@ -192,18 +192,19 @@ def _won(mean:pd.Series) -> float: # share of the closer look's advantage in cen
 
 def judge(
     metrics:pd.DataFrame, # of `compare`
-    limits:Limits=Limits()
+    limits:Limits=Limits(),
+    share:float=1. # of the student's weights in the model that is judged: it must go its share of the way
 ) -> Verdict:
     "Accept the refined model, or say why not."
     least, vote, slack, way = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer = 1 - mean.miss_after/mean.miss_before
     gone = (nearer + _won(mean))/2
-    share, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
-    words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {share:.0%} of the {unit}s compared; census difference {worse:+.1%}'
-    fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (share >= vote, f'too few {unit}s gained'),
+    gained, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
+    words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {gained:.0%} of the {unit}s compared; census difference {worse:+.1%}'
+    fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its motion'),
-        (not gone < way, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}")) if not passes]
+        (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}")) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
 # %% ../nbs/13_gate.ipynb #784fe255

@@ -364,7 +364,7 @@ def refine(
     if gate: lookout.best(student)
     answers = tuple(road.answers(net, store, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
     metrics = road.compare(store, told, *answers)
-    verdict = judge(metrics, limits or Limits())
+    verdict = judge(metrics, limits or Limits(), recipe.blend)
     used = verdict.accepted or not gate
     config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], filter={key: value for key, value in store.keep_story.items() if key != 'checks'}, refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))
