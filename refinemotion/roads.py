@@ -27,12 +27,11 @@ from .densify import Filled
 from .sample import LabelSampler, Rehearsal
 from .trails import TrackSampler
 from .finetune import TRACKS, Recipe
-from .gate import apart, census, compare, flows_of, heard, measured, over_ways, split_pairs, testimony
+from .gate import apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
 
 # %% ../nbs/13_roads.ipynb #8860532f
 def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and masks; not a number where nothing is verified
-    found = [apart(answer, label, keep) for answer, label, keep in parts if keep.any()]
-    return sum(found)/len(found) if found else float('nan')
+    return mean_of([apart(answer, label, keep) for answer, label, keep in parts if keep.any()])
 
 def _some(units:dict, most:int) -> list: return list(units)[::max(1, len(units)//most)][:most] # spread over all
 
