@@ -44,9 +44,9 @@ def sequence_loss(
 @dataclass(frozen=True)
 class Recipe:
     "Settings of a training run."
-    steps:int=480 # optimiser steps
+    steps:int=None # optimiser steps; None, here and below: what `refine` holds right for the video
     batch:int=2 # items per step
-    crop:tuple=(192, 320) # rows and columns of a crop; smaller frames are used whole
+    crop:tuple=None # rows and columns of a crop; smaller frames are used whole
     lr:float=3e-4 # peak learning rate
     weight_decay:float=1e-4 # of AdamW
     warmup:float=.1 # share of the steps that the learning rate rises
@@ -59,12 +59,12 @@ class Recipe:
     tail:int=3 # teach only the last so many iterations; the others run without gradients where the network can. 0: all
     average:float=.98 # decay of the running mean of the weights; 0: the last weights
     rehearsal:float=0. # share of the steps that are taught on made-up scenes instead, see `Rehearsal`
-    blend:float=None # share of the student's weights in what is handed back, the rest are the start's; None: what `refine` holds right for the video, and all without it
+    blend:float=None # share of the student's weights in what is handed back, the rest are the start's; without `refine` all
     scores:float=0. # weight of the score maps' loss, for networks that have them, see `score_loss`
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
     def __post_init__(self):
-        if self.steps < 1: raise InputError(f'steps is {self.steps}; at least 1 is needed')
+        if self.steps is not None and self.steps < 1: raise InputError(f'steps is {self.steps}; at least 1 is needed')
         if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
         if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
         if self.blend is not None and not 0 < self.blend <= 1: raise InputError(f'blend is {self.blend}; expected above 0, up to 1')
@@ -221,7 +221,7 @@ def blend(
 def finetune(
     model:TrackModel, # taught in place
     sampler:Callable, # step number to batch; must depend on nothing else
-    recipe:Recipe=Recipe(),
+    recipe:Recipe,
     checkpoint=None, # file to keep the run's state in; None keeps none
     every:int=50, # steps between checkpoints
     resume:bool=False, # go on from the checkpoint if there is one
@@ -229,6 +229,7 @@ def finetune(
     progress:bool=True # show a bar with loss and time left
 ) -> list[float]: # loss of every step, pixels
     "Teach a model the sampler's labels."
+    if recipe.steps is None: raise InputError('the recipe leaves open how many steps to take; only refine knows a number then')
     story, start, between = dict(start=weights_hash(model), recipe=_plain(recipe)), deepcopy(model), deepcopy(model)
     handed_back = lambda: blend(start, mean.module if mean else model, 1. if recipe.blend is None else recipe.blend, between)
     with left_alone(model, recipe.frozen):

@@ -346,7 +346,7 @@ def refine(
     teacher, road, limits = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), as_limits(gate)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
-    recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, blend=road.blend(video.size))
+    recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, **road.settle(video.size))
     road.refuse(recipe, fill, denser, queries)
     _check_input(video, original, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)

@@ -55,7 +55,9 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
-    def blend(self, size:tuple) -> float: return .5 if size[0]*size[1] > LARGE else .75
+    def settle(self, size:tuple) -> dict: # what a recipe may leave open
+        much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if size[0]*size[1] > LARGE else dict(steps=480, crop=(192, 320))
+        return much | dict(blend=.75)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
     def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for flow
         if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
@@ -120,7 +122,7 @@ class TrackRoad:
     caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
-    def blend(self, size:tuple) -> float: return 1.
+    def settle(self, size:tuple) -> dict: return dict(steps=TRACKS.steps, crop=TRACKS.crop, blend=TRACKS.blend)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for tracks
         if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')

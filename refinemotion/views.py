@@ -36,7 +36,7 @@ class View:
         return tuple(max(16, round(side*self.scale)) for side in size)
 
 PLAIN = (View(),) # what the model says by itself
-LARGE = 240_000 # pixels of a frame above which more is done, and less is trusted: a third look, a wide check, half of the way to the student
+LARGE = 240_000 # pixels of a frame above which other things are done: a third look, a wide check, lessons of whole frames
 MOST_FINE = 4*LARGE # pixels of the first enlarged view
 
 def sharp_views(
