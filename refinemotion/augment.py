@@ -130,10 +130,10 @@ def _slice(batch:Batch, corners:Tensor, size:tuple) -> Batch:
     return Batch(*map(cut, batch))
 
 # %% ../nbs/11_augment.ipynb #97bcc802
-def _sound(batch:Batch, jump:float) -> Tensor: # (b, h-1, w-1) bool: squares of four pixels that may be interpolated
+def _sound(batch:Batch, jump:float) -> Tensor: # (b, h-1, w-1): what squares of four pixels count, 0 where they must not be interpolated
     corners = lambda x: torch.stack([x[..., i:x.shape[-2]-1+i, j:x.shape[-1]-1+j] for i in (0, 1) for j in (0, 1)])
-    flow = corners(batch.flow)
-    return corners(batch.keep).all(0) & ((flow.amax(0) - flow.amin(0)).amax(1) <= jump)
+    flow, keep = corners(batch.flow), corners(batch.keep)
+    return keep.amin(0)*((flow.amax(0) - flow.amin(0)).amax(1) <= jump)
 
 def _soften(x:Tensor, z:Tensor) -> Tensor: # (b, c, h, w), (b,): blur what is about to shrink
     sigma = .5*(z.clamp(max=1)**-2 - 1).sqrt()
@@ -145,8 +145,8 @@ def _zoom(batch:Batch, z:Tensor, corners:Tensor, size:tuple, jump:float) -> Batc
     flow = sample(batch.flow, xy, padding='border')*z.to(xy).view(-1, 1, 1, 1)
     sound = _sound(batch, jump)[:, None].to(xy)
     square = xy.floor().minimum(xy.new_tensor(sound.shape[:-3:-1]).view(2, 1, 1) - 1)
-    keep = sample(sound, square, mode='nearest')[:, 0] > 0
-    return Batch(a, b, flow.masked_fill(~keep[:, None], 0), keep)
+    keep = sample(sound, square, mode='nearest')[:, 0].to(batch.keep.dtype)
+    return Batch(a, b, flow.masked_fill(keep[:, None] == 0, 0), keep)
 
 def _magnifications(n:int, zoom:tuple, old:tuple, new:tuple, g) -> Tensor: # (n,), no smaller than windows of the new size allow
     if not 0 < zoom[0] <= zoom[1]: raise InputError(f'zoom is (smallest, largest), above 0; got {tuple(zoom)}')

@@ -31,12 +31,12 @@ from .trails import TrackBatch
 def sequence_loss(
     predictions:list[Tensor], # (b, 2, h, w) pixels each, the best last
     flow:Tensor, # (b, 2, h, w) pixels, the labels
-    keep:Tensor, # (b, h, w) bool, True where the label teaches
+    keep:Tensor, # (b, h, w) bool, True where the label teaches; or float, how much it counts
     gamma:float=.85 # weight of a prediction relative to the next
 ) -> Tensor: # scalar, pixels
     "L1 distance to the labels over kept pixels, later predictions weighing more."
-    share = keep[:, None].to(flow.dtype)/keep.sum().clamp(min=1)
-    label, n = torch.where(keep[:, None], flow, 0)*share, len(predictions)
+    share = keep[:, None].to(flow.dtype)/keep.sum().clamp(min=torch.finfo(flow.dtype).tiny)
+    label, n = torch.where(keep[:, None] > 0, flow, 0)*share, len(predictions)
     distances = [F.l1_loss(p*share, label, reduction='sum') for p in predictions]
     return sum(gamma**(n-1-i)*distance for i, distance in enumerate(distances))
 

@@ -222,7 +222,7 @@ def _open(video, size) -> Video:
     return Video(video, size=size or working_size(*video.size))
 
 # %% ../nbs/14_refine.ipynb #ad651a0f
-SINGLE_LOOK = dict(views=PLAIN, **PAPER, gate=False, # plain self-labelling, as this package first did it
+SINGLE_LOOK = dict(views=PLAIN, **PAPER, gate=False, balance=False, # plain self-labelling, as this package first did it
     recipe=Recipe(steps=150, crop=(256, 448), lr=1e-4, iters=8, both=False, tail=0, average=0., blend=1.))
 
 def _frozen_copy(model, weights, device, pace) -> TrackModel:
@@ -330,7 +330,7 @@ def refine(
     points:int=256, # tracks per window, for trackers
     denser:int=0, # further tracks per window, near those that come home best, for trackers
     fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
-    balance:Balance=None, # which labels are drawn more often; None: each is equally likely
+    balance=None, # which labels count more: a `Balance`; None: what moves apart, for flow (see `APART`), and nothing for tracks; False: all labels are alike
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=None, # how it is trained, or a dictionary of what shall be other than usual; None: as usual for flow or for tracks
     pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own
@@ -347,7 +347,8 @@ def refine(
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
     recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, **road.settle(video.size))
-    road.refuse(recipe, fill, denser, queries)
+    balance = road.balance(video.size) if balance is None else balance or None
+    road.refuse(recipe, balance, fill, denser, queries)
     _check_input(video, original, recipe)
     views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)

@@ -24,7 +24,7 @@ from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
 from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
 from .densify import Filled
-from .sample import LabelSampler, Rehearsal
+from .sample import APART, Balance, LabelSampler, Rehearsal
 from .trails import TrackSampler
 from .finetune import TRACKS, Recipe
 from .gate import apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
@@ -55,11 +55,12 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
+    def balance(self, size:tuple) -> Balance: return APART # which labels count more
     def settle(self, size:tuple) -> dict: # what a recipe may leave open
         much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if size[0]*size[1] > LARGE else dict(steps=480, crop=(192, 320))
         return much | dict(blend=.75)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
-    def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for flow
+    def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for flow
         if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
         if queries is not None: raise InputError('queries name the points that matter, but a flow model is taught on every pixel; leave them out')
         if recipe.both and recipe.batch % 2: raise InputError(f'batch is {recipe.batch}; with both directions it must be even')
@@ -122,9 +123,11 @@ class TrackRoad:
     caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
+    def balance(self, size:tuple) -> Balance: return None
     def settle(self, size:tuple) -> dict: return dict(steps=TRACKS.steps, crop=TRACKS.crop, blend=TRACKS.blend)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
-    def refuse(self, recipe:Recipe, fill, denser:int, queries): # what is not for tracks
+    def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for tracks
+        if balance and balance.weigh: raise InputError('tracks are drawn more often, not weighed; leave out weigh')
         if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')
         if recipe.rehearsal: raise InputError('rehearsal is for flow; leave it out for trackers')
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
