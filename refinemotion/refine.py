@@ -330,7 +330,7 @@ def refine(
     points:int=256, # tracks per window, for trackers
     denser:int=0, # further tracks per window, near those that come home best, for trackers
     fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
-    balance=None, # which labels count more: a `Balance`; None: what moves apart, for flow (see `APART`), and nothing for tracks; False: all labels are alike
+    balance=None, # which labels count more: a `Balance`; None: of large frames, for flow, what moves apart, see `APART`; False: all labels are alike
     augment:Augment=GENTLE, # what the student sees
     recipe:Recipe=None, # how it is trained, or a dictionary of what shall be other than usual; None: as usual for flow or for tracks
     pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own

@@ -55,7 +55,7 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
-    def balance(self, size:tuple) -> Balance: return APART # which labels count more
+    def balance(self, size:tuple) -> Balance: return APART if size[0]*size[1] > LARGE else None # which labels count more
     def settle(self, size:tuple) -> dict: # what a recipe may leave open
         much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if size[0]*size[1] > LARGE else dict(steps=480, crop=(192, 320))
         return much | dict(blend=.75)
