@@ -24,6 +24,7 @@ from .datasets import Dataset
 from .show import palette
 from .models import EXACT, TrackModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
+from .finetune import blend
 from .gate import as_limits
 from .roads import road_of
 from .refine import as_recipe, refine
@@ -67,6 +68,16 @@ class Trial:
     ) -> TrackModel: # on the CPU
         "The model refined on a video."
         return load_model(self.folder/name/'model.safetensors', device='cpu', pace=pace)
+
+    def student(self,
+        name:str, # a video
+        start:TrackModel, # of the trial
+        share:float=1. # of all that the video taught, see `blend`
+    ) -> TrackModel: # on the CPU, at the start's pace
+        "A model on the way from the start to all that a video taught, whatever the verdict."
+        folder, refused = self.folder/name, self.folder/name/'refused.safetensors'
+        taught = load_model(refused if refused.exists() else folder/'model.safetensors', device='cpu', pace=start.pace)
+        return blend(start, taught, share/_read(folder/'config.json')['recipe']['blend'])
 
 def video_print(
     video # a `FlowVideo` or `PointVideo`
