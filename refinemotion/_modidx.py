@@ -1052,5 +1052,6 @@ d = { 'settings': { 'branch': 'main',
                                     'refinemotion.views._lost': ('views.html#_lost', 'refinemotion/views.py'),
                                     'refinemotion.views._resized': ('views.html#_resized', 'refinemotion/views.py'),
                                     'refinemotion.views.choose': ('views.html#choose', 'refinemotion/views.py'),
+                                    'refinemotion.views.is_large': ('views.html#is_large', 'refinemotion/views.py'),
                                     'refinemotion.views.sharp_views': ('views.html#sharp_views', 'refinemotion/views.py'),
                                     'refinemotion.views.stream_views': ('views.html#stream_views', 'refinemotion/views.py')}}}

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core import InputError, LabelError, inside, length, pixel_grid, points_inside, round_trip, warp
-from .views import LARGE
+from .views import is_large
 from .label import Labels
 from .tracks import TrackLabels, Trails, unbroken
 
@@ -174,7 +174,7 @@ def filter_as_usual(
 ) -> pd.DataFrame: # see `keep_table`
     "Decide about every label by `LOOSE`; of large frames by `WIDE`, where less than nine of ten pass it."
     apply = partial(filter_labels, labels, color=color, progress=progress)
-    if labels.size[0]*labels.size[1] <= LARGE: return apply(**LOOSE)
+    if not is_large(labels.size): return apply(**LOOSE)
     try: kept = apply(**LOOSE)
     except LabelError: return apply(**WIDE)
     home = kept.drop(['all', *broken_pairs(labels)])[['kept', 'color']].sum(axis=1).mean() # colour is asked last

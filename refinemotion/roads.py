@@ -19,7 +19,7 @@ from .core import InputError, sample
 from .video import Video
 from .show import draw_tracks, flow_radius, flow_to_rgb, mask_overlay, show_frames
 from .models import FlowModel, TrackModel
-from .views import LARGE, PLAIN, View, sharp_views
+from .views import PLAIN, View, is_large, sharp_views
 from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
 from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
@@ -55,9 +55,9 @@ class FlowRoad:
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
-    def balance(self, size:tuple) -> Balance: return APART if size[0]*size[1] > LARGE else None # which labels count more
+    def balance(self, size:tuple) -> Balance: return APART if is_large(size) else None # which labels count more
     def settle(self, size:tuple) -> dict: # what a recipe may leave open
-        much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if size[0]*size[1] > LARGE else dict(steps=480, crop=(192, 320))
+        much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if is_large(size) else dict(steps=480, crop=(192, 320))
         return much | dict(blend=.75)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for flow
