@@ -190,7 +190,7 @@ class Balance:
     ) -> Tensor: # (n,) the part that each bin gets, adding up to 1
         "The part that each bin gets."
         weights = torch.where(counts > 0, counts.double().clamp(min=1)**(1-self.temperature), 0.)
-        return weights/weights.sum()
+        return weights/weights.sum().clamp(min=1)
 
     def weights(self,
         labels, # a label store
