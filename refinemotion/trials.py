@@ -9,6 +9,7 @@ __all__ = ['refine_once', 'Trial', 'video_print', 'trial', 'draw_changes']
 import json
 import shutil
 import zlib
+from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -75,9 +76,11 @@ class Trial:
         share:float=1. # of all that the video taught, see `blend`
     ) -> TrackModel: # on the CPU, at the start's pace
         "A model on the way from the start to all that a video taught, whatever the verdict."
-        folder, refused = self.folder/name, self.folder/name/'refused.safetensors'
-        taught = load_model(refused if refused.exists() else folder/'model.safetensors', device='cpu', pace=start.pace)
-        return blend(start, taught, share/_read(folder/'config.json')['recipe']['blend'])
+        folder, start = self.folder/name, deepcopy(start).cpu()
+        config = _read(folder/'config.json')
+        if config['start'] != weights_hash(start): raise StoreError(f'{folder}: was refined from other weights than those of start')
+        taught = load_model(folder/f'{"model" if config["verdict"]["used"] else "refused"}.safetensors', device='cpu', pace=start.pace)
+        return blend(start, taught, share/config['recipe']['blend'])
 
 def video_print(
     video # a `FlowVideo` or `PointVideo`
