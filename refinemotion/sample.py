@@ -189,10 +189,10 @@ class Balance:
 
     def shares(self,
         counts:Tensor # (n,) labels in each bin
-    ) -> Tensor: # (n,) the part that each bin gets, adding up to 1
-        "The part that each bin gets."
+    ) -> Tensor: # (n,) how often each is drawn, adding up to 1
+        "How often each bin is drawn."
         weights = torch.where(counts > 0, counts.double().clamp(min=1)**(1-self.temperature), 0.)
-        return weights/weights.sum().clamp(min=1)
+        return weights/weights.sum()
 
     def weights(self,
         labels, # a label store

@@ -9,7 +9,6 @@ __all__ = ['refine_once', 'Trial', 'video_print', 'trial', 'draw_changes']
 import json
 import shutil
 import zlib
-from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,11 @@ from .refine import as_recipe, refine
 # %% ../nbs/14_trials.ipynb #b69e7711
 def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
 
+def _config(folder:Path, start:TrackModel) -> dict: # of the run in a folder, which must have begun with these weights
+    config = _read(folder/'config.json')
+    if config['start'] != weights_hash(start): raise StoreError(f"{folder}: was refined from other weights ({config['start'][:12]}…); choose another folder")
+    return config
+
 def refine_once(
     model:TrackModel, # the start
     video:Video,
@@ -45,8 +49,7 @@ def refine_once(
     if not (folder/'config.json').exists():
         try: refine(video, model, out=folder, resume=folder.with_name(f'{folder.name}.partial').is_dir(), progress=progress, **how)
         except LabelError as e: return model, str(e)
-    start = _read(folder/'config.json')['start']
-    if start != weights_hash(model): raise StoreError(f'{folder}: was refined from other weights ({start[:12]}…); choose another folder')
+    _config(folder, model)
     return load_model(folder/'model.safetensors', device=next(model.parameters()).device, pace=model.pace), ''
 
 # %% ../nbs/14_trials.ipynb #a4f22014
@@ -74,12 +77,11 @@ class Trial:
         name:str, # a video
         start:TrackModel, # of the trial
         share:float=1. # of all that the video taught, see `blend`
-    ) -> TrackModel: # on the CPU, at the start's pace
+    ) -> TrackModel: # where the start is, at its pace
         "A model on the way from the start to all that a video taught, whatever the verdict."
-        folder, start = self.folder/name, deepcopy(start).cpu()
-        config = _read(folder/'config.json')
-        if config['start'] != weights_hash(start): raise StoreError(f'{folder}: was refined from other weights than those of start')
-        taught = load_model(folder/f'{"model" if config["verdict"]["used"] else "refused"}.safetensors', device='cpu', pace=start.pace)
+        config = _config(self.folder/name, start)
+        kind = 'model' if config['verdict']['used'] else 'refused'
+        taught = load_model(self.folder/name/f'{kind}.safetensors', device=next(start.parameters()).device, pace=start.pace)
         return blend(start, taught, share/config['recipe']['blend'])
 
 def video_print(
