@@ -393,6 +393,7 @@ def run_refine(
     beta:float=None, # and by this many pixels (default: 0.5, of large frames 2 where that keeps too few)
     color:positive=None, # largest change of colour of a label, as a share of full scale; without it, no such check
     within:positive=2., # tracks may miss on the way back by this many pixels
+    alike:bool=False, # every label counts the same; without it, of large frames what moves by itself counts more
     queries:str=None, # csv with columns t, x, y: points that matter, for trackers; without it, the whole frame
     points:count=256, # tracks per window of eight frames, for trackers
     denser:int=0, # further tracks per window, near those that come home best, for trackers
@@ -414,7 +415,7 @@ def run_refine(
     video = Video(input, start=start, stop=stop, step=stride)
     recipe = given(steps=steps, batch=batch, crop=crop, lr=lr, iters=train_iters, seed=seed, precision=PACES[pace].precision, both=False if batch and batch % 2 else None)
     result = refine(video, model, weights, out, iters=iters, size=size, views=PLAIN if look == 'plain' else None, teacher=teacher, teacher_weights=teacher_weights,
-        alpha=alpha, beta=beta, color=color, within=within, queries=read_queries(queries) if queries else None, points=points, denser=denser, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
+        alpha=alpha, beta=beta, color=color, within=within, queries=read_queries(queries) if queries else None, points=points, denser=denser, balance=False if alike else None, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
         resume=resume, overwrite=overwrite, progress=_watched())
     _say_notes(result.labels.story['notes'])
     print(summary(result.metrics).to_string(float_format='{:.4f}'.format))

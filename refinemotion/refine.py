@@ -178,10 +178,11 @@ def write_report(
     unit, checks = metrics.index.name, ', '.join(f'{key} {value:g}' for key, value in config['filter'].items() if value is not None)
     compared = f'held-out {unit}s' if config['held_out'] else f'the training {unit}s'
     held = compared + (', which training never saw' if config['held_out'] else ' (the video is too short to hold any out)')
+    counts = ' What weighed more in the lessons weighs more here.' if config['balance'] and config['balance']['weigh'] else ''
     body = [f"<p>{escape(config['model'])} refined on {escape(str(config['source']))}: {config['frames']} frames of {config['size'][1]}×{config['size'][0]}.</p>",
         '<ul>' + ''.join(f'<li>{escape(note)}</li>' for note in notes) + '</ul>' if notes else '',
         _section('Verdict', escape(f"The refined model is {config['verdict']['reason']}." + ('' if config['verdict']['used'] else ' The weights handed back are those of the original.'))),
-        _section('Before and after', f'Measured on {held}, without ground truth.', summary(metrics).to_html(float_format='{:.4f}'.format, border=0)),
+        _section('Before and after', f'Measured on {held}, without ground truth.{counts}', summary(metrics).to_html(float_format='{:.4f}'.format, border=0)),
         _section('What was kept, and why', f'{share:.1%} of all labels passed the checks ({checks}); only those teach.', _figure(draw_fates(kept), f'share of labels kept per {unit}')),
         _section('Training', f"{len(losses)} steps; the weights after {min(watched, key=lambda o: o[1])[0]} are nearest to the closer look on {compared}.", _figure(draw_losses(losses, watched), f'loss per step, and distance on {compared}')),
         _section('Motion', caption, _figure(motion, 'motion before and after')),
@@ -359,7 +360,7 @@ def refine(
     store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, denser=denser, queries=asked, progress=progress)
     kept = _filter(road, store, check, progress)
     train, held = road.split(store)
-    sampler, told = road.sampler(store, recipe, train, augment, balance, fill), road.testimony(original, store, held, progress)
+    sampler, told = road.sampler(store, recipe, train, augment, balance, fill), road.testimony(original, store, held, balance, progress)
     lookout = Lookout(lambda net: road.miss(road.answers(net, store, told, iters), told), recipe.steps, shop.folder/'best.pt', patience=3 if gate else recipe.steps)
     student, losses = _teach(original, sampler, recipe, lookout, shop, progress)
     if gate: lookout.best(student)

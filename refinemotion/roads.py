@@ -30,8 +30,8 @@ from .finetune import TRACKS, Recipe
 from .gate import apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
 
 # %% ../nbs/13_roads.ipynb #8860532f
-def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and masks; not a number where nothing is verified
-    return mean_of([apart(answer, label, keep) for answer, label, keep in parts if keep.any()])
+def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and what they count; not a number where nothing does
+    return mean_of([apart(answer, label, counts) for answer, label, counts in parts if counts.any()])
 
 def _some(units:dict, most:int) -> list: return list(units)[::max(1, len(units)//most)][:most] # spread over all
 
@@ -76,13 +76,13 @@ class FlowRoad:
         sampler = LabelSampler(Filled(labels, fill) if fill else labels, recipe.batch, recipe.crop, recipe.seed, units, augment, recipe.both, balance)
         return Rehearsal(sampler, recipe.rehearsal, recipe.batch, sampler.crop, recipe.seed, recipe.both) if recipe.rehearsal else sampler
 
-    def testimony(self, original:FlowModel, labels:Labels, held:list, progress:bool) -> dict: return testimony(original, labels, held, progress)
+    def testimony(self, original:FlowModel, labels:Labels, held:list, balance:Balance, progress:bool) -> dict: return testimony(original, labels, held, balance, progress)
     def answers(self, model:FlowModel, labels:Labels, told:dict, iters:int, progress:bool=False, name:str='flow') -> dict: return flows_of(model, labels, list(told), iters, progress, name)
     def compare(self, labels:Labels, told:dict, before:dict, after:dict) -> pd.DataFrame: return compare(labels, told, before, after)
     def draw(self, labels:Labels, before:dict, after:dict) -> plt.Figure: return draw_flows(labels, before, after)
 
     def miss(self, answers:dict, told:dict) -> float: # pixels
-        return _mean_apart([part for i, (labels, keeps) in told.items() for part in zip(answers[i], labels, keeps)])
+        return _mean_apart([part for i, ways in told.items() for part in zip(answers[i], *ways)])
 
 # %% ../nbs/13_roads.ipynb #7de25881
 def _along(maps:Tensor, xy:Tensor) -> Tensor: # (s, c, h, w), (n, s, 2) -> (n, s, c)
@@ -146,7 +146,7 @@ class TrackRoad:
     def sampler(self, labels:TrackLabels, recipe:Recipe, units:list, augment, balance, fill) -> TrackSampler:
         return TrackSampler(labels, recipe.batch, recipe.crop, recipe.seed, units, augment, balance)
 
-    def testimony(self, original:TrackModel, labels:TrackLabels, held:list, progress:bool) -> dict:
+    def testimony(self, original:TrackModel, labels:TrackLabels, held:list, balance:Balance, progress:bool) -> dict: # where all that is verified counts the same
         if max(view['scale'] for view in labels.story['views']) > 1: return {i: (labels.trails(i), labels.keep(i)) for i in held}
         found = {}
         for i in tqdm(held, 'look closer', unit='window', disable=not progress):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from refinemotion import __version__
 from refinemotion.cli import main
+from refinemotion.core import InputError
 from refinemotion.models import make_model, save_model
 from refinemotion.video import read_flow, read_video, write_image, write_video
 
@@ -138,6 +139,13 @@ def test_refine_then_use(words, works, clip, tmp_path):
     assert {p.name for p in (tmp_path/'result').iterdir()} >= {'model.safetensors', 'labels', 'config.json', 'metrics.csv', 'report.html'}
     assert str(tmp_path/'result'/'report.html') in out
     works(words('flow', clip, tmp_path/'after.npz', model=tmp_path/'result'/'model.safetensors'))
+
+
+def test_alike_is_handed_on(words, refused, clip, monkeypatch):
+    def hear(*given, balance, **how): raise InputError(f'balance is {balance}')
+    monkeypatch.setattr('refinemotion.refine.refine', hear)
+    refused(words('refine', clip), 'balance is None')
+    refused(words('refine', clip, None, '--alike'), 'balance is False')
 
 
 def test_a_tracker_takes_the_same_road(works, tmp_path):
