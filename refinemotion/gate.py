@@ -74,9 +74,9 @@ def testimony(
     if max(view['scale'] for view in labels.story['views']) > 1: return {i: (labels.flow(i), counted(labels, i, balance)) for i in pairs}
     found = {}
     for i in tqdm(pairs, 'look closer', unit='pair', disable=not progress):
-        video = Video(torch.stack([labels.frame(i), labels.frame(i+1)]))
-        fwd, bwd = (flow.cpu() for flow in next(stream_views(model, video, sharp_views(labels.size), labels.story['iters'])))
-        closer = ArrayLabels(torch.stack(list(video)), fwd[None], bwd[None], cycle_mask(fwd, bwd, **LOOSE)[None], cycle_mask(bwd, fwd, **LOOSE)[None])
+        frames = torch.stack([labels.frame(i), labels.frame(i+1)])
+        fwd, bwd = (flow.cpu() for flow in next(stream_views(model, Video(frames), sharp_views(labels.size), labels.story['iters'])))
+        closer = ArrayLabels(frames, fwd[None], bwd[None], cycle_mask(fwd, bwd, **LOOSE)[None], cycle_mask(bwd, fwd, **LOOSE)[None])
         found[i] = (fwd, bwd), counted(closer, 0, balance)
     return found
 

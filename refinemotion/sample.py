@@ -149,9 +149,9 @@ def read(self:LabelSampler,
     "The crop round a label, both ways."
     cut = lambda x: torch.as_tensor(x)[(..., *window)]
     frames = [cut(self.labels.frame(place.pair + later)).float() for later in (0, 1)]
-    flows, keeps = ([cut(o) for o in pair] for pair in (self.labels.flow(place.pair), self.labels.keep(place.pair)))
+    flows = [cut(o).float() for o in self.labels.flow(place.pair)]
     counts = [cut(o).clone() for o in counted(self.labels, place.pair, self.balance)]
-    ways = [(frames[back], frames[not back], flows[back].float().masked_fill(~keeps[back], 0), counts[back]) for back in (0, 1)]
+    ways = [(frames[back], frames[not back], flows[back].masked_fill(counts[back] == 0, 0), counts[back]) for back in (0, 1)]
     return ways[::-1] if place.back else ways
 
 @patch
