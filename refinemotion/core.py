@@ -6,15 +6,16 @@
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
            'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize', 'resize_flow',
            'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory', 'to_device',
-           'full_float32', 'Recorder', 'recorder', 'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later',
-           'package_data', 'shared_data']
+           'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder', 'atomic_path', 'write_json', 'spool',
+           'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from queue import Full, Queue
 from tempfile import TemporaryFile, mkstemp
@@ -246,6 +247,29 @@ def full_float32():
     try: yield
     finally:
         for place, value in zip(places, before): setattr(place, name, value)
+
+@lru_cache
+def _computes_in(precision:str, kind:str) -> bool: # does this kind of device do it itself?
+    if kind == 'cuda': return precision != 'bfloat16' or torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != 'cpu': return True
+    feature, library = dict(bfloat16=('avx512_bf16', '_is_mkldnn_bf16_supported'), float16=('avx512_fp16', '_is_mkldnn_fp16_supported'))[precision]
+    known = getattr(torch.cpu, 'get_capabilities', dict)() # only newer torch tells, and only what the processor could have
+    return known[feature] if feature in known else getattr(torch.ops.mkldnn, library)()
+
+def dtype_on(
+    precision:str, # 'float32', 'bfloat16' or 'float16'
+    device # on which to compute
+) -> torch.dtype: # float32 where the device would only imitate half precision
+    "The number format that may be used, where the device has it."
+    return getattr(torch, precision) if precision != 'float32' and _computes_in(precision, torch.device(device).type) else torch.float32
+
+def in_precision(
+    precision:str, # 'float32', 'bfloat16' or 'float16', see `dtype_on`
+    device # on which the block computes
+):
+    "Convolutions and products may be in half precision inside the block, where the device has it."
+    dtype = dtype_on(precision, device)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype=dtype)
 
 # %% ../nbs/00_core.ipynb #7a2f989d
 class Recorder:

@@ -8,7 +8,7 @@ __all__ = ['TRACKS', 'PAPER', 'SEEN', 'sequence_loss', 'Recipe', 'score_loss', '
 
 # %% ../nbs/12_finetune.ipynb #73c283b3
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Recipe:
     iters:int=None # refinement iterations while training; None: as many as the labels took, or the model's own
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
-    precision:str='float32' # or 'bfloat16': the network's convolutions in half precision
+    precision:str='float32' # or 'bfloat16': the network's convolutions in half precision, where the device computes in it
     both:bool=True # items come in twos, there and back, so that each frame is encoded once: see `LabelSampler`
     tail:int=3 # teach only the last so many iterations; the others run without gradients where the network can. 0: all
     average:float=.98 # decay of the running mean of the weights; 0: the last weights
@@ -117,10 +117,6 @@ def _restore(path:Path, parts:dict, **expected) -> list[float]: # losses so far
     return saved['losses']
 
 # %% ../nbs/12_finetune.ipynb #762bb49e
-def _autocast(model:nn.Module, precision:str):
-    if precision == 'float32': return nullcontext()
-    return torch.autocast(next(model.parameters()).device.type, dtype=getattr(torch, precision))
-
 @patch
 def loss(self:FlowModel,
     batch:Batch, # frames, labels and mask
@@ -128,7 +124,7 @@ def loss(self:FlowModel,
 ) -> Tensor: # scalar, pixels
     "What a batch of flow says against the network."
     how = dict(tail=recipe.tail) if recipe.tail and self.truncates else {}
-    with _autocast(self, recipe.precision): predictions = self.predictions(batch.a, batch.b, recipe.iters, **how)
+    with self._in_precision(recipe.precision): predictions = self.predictions(batch.a, batch.b, recipe.iters, **how)
     return sequence_loss(predictions[-recipe.tail:], batch.flow, batch.keep, recipe.gamma)
 
 @patch
@@ -138,7 +134,7 @@ def loss(self:TrackModel,
 ) -> Tensor: # scalar, pixels and nats
     "What a batch of tracks says against the network."
     asked = dict(scores=True) if recipe.scores and self.scored else {}
-    with _autocast(self, recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **asked)
+    with self._in_precision(recipe.precision): guess = self.predictions(batch.frames, batch.xy[:, :, 0], recipe.iters, **asked)
     turned = lambda xy: xy.movedim(-1, 1) # (b, n, s, 2) -> (b, 2, n, s), as flow has it
     later = (torch.arange(batch.keep.shape[-1]) > 0).to(batch.keep.device)
     loss = sequence_loss(list(map(turned, guess.tracks[-recipe.tail:])), turned(batch.xy), batch.keep & later, recipe.gamma)

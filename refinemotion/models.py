@@ -10,7 +10,6 @@ __all__ = ['EXACT', 'FAST', 'PACES', 'TRACK_BYTES', 'Pace', 'as_pace', 'TrackMod
 
 # %% ../nbs/05_models.ipynb #b1c5e3af
 import hashlib, json, pickle, warnings
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -25,14 +24,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (InputError, Pad, WeightsError, atomic_path, machine_memory, package_data,
+from .core import (InputError, Pad, WeightsError, atomic_path, in_precision, machine_memory, package_data,
     pick_device, points_inside, sample, sha256_of, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
 @dataclass(frozen=True)
 class Pace:
     "What inference may trade for speed."
-    precision:str='float32' # of the convolutions: or 'bfloat16', 'float16'
+    precision:str='float32' # of the convolutions: or, where the device computes in it, 'bfloat16' or 'float16'
     polish:int=0 # last iterations that run in float32 whatever the precision
     settle:float=0. # pixels: stop iterating when half the places of each pair in the batch move less; 0 never stops
     warm:bool=False # start each pair of a video from the flow of the pair before?
@@ -77,8 +76,9 @@ class TrackModel(nn.Module):
         raise NotImplementedError
 
     def _hurried(self): # how inference runs at the model's pace; training knows no haste
-        if torch.is_grad_enabled() or self.pace.precision == 'float32': return nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, dtype=getattr(torch, self.pace.precision))
+        return self._in_precision('float32' if torch.is_grad_enabled() else self.pace.precision)
+
+    def _in_precision(self, precision:str): return in_precision(precision, next(self.parameters()).device)
 
     def follower(self,
         video:Tensor, # (t, 3, h, w) uint8

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import full_float32, length, recorder
+from .core import dtype_on, full_float32, length, recorder
 from .correlation import Matches, fits
 from .models import EXACT, FlowModel, WeightCard, register_model, there_and_back
 
@@ -302,8 +302,7 @@ def _at_eighth(flow:Tensor, like:Tensor) -> Tensor: # (b, 2, h, w) feature pixel
     return torch.zeros_like(like) if flow is None else F.avg_pool2d(flow, 8)/8
 
 @patch
-def _updates(self:RAFT, first:Encoding, precision:str) -> Callable: # (state, matches, flow) to (state, correction)
-    dtype = getattr(torch, precision)
+def _updates(self:RAFT, first:Encoding, dtype:torch.dtype) -> Callable: # (state, matches, flow) to (state, correction)
     block = self.update_block if dtype == torch.float32 else deepcopy(self.update_block).to(dtype)
     step = block.primed(first.context.to(dtype, memory_format=torch.channels_last))
     return lambda *inputs: step(*(o.to(dtype, memory_format=torch.channels_last) for o in inputs))
@@ -313,10 +312,11 @@ def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, s
     training, predictions = torch.is_grad_enabled(), []
     pace = EXACT if training or every else self.pace
     state, flow = first.state, _at_eighth(start, first.state[:, :2])
-    drafts = 0 if pace.precision == 'float32' else max(iters-pace.polish, 0)
-    i, step = 0, self._updates(first, pace.precision if drafts else 'float32')
+    dtype = dtype_on(pace.precision, flow.device)
+    drafts = 0 if dtype == torch.float32 else max(iters-pace.polish, 0)
+    i, step = 0, self._updates(first, dtype if drafts else torch.float32)
     while i < iters:
-        if i == drafts > 0: state, step = state.float(), self._updates(first, 'float32')
+        if i == drafts > 0: state, step = state.float(), self._updates(first, torch.float32)
         with torch.set_grad_enabled(training and i >= iters-(tail or iters)):
             state, correction = step(state, matches(flow), flow.detach())
             flow = flow.detach() + correction.float()

@@ -100,10 +100,11 @@ def test_killed_trial_goes_on_at_the_video_where_it_stopped(tmp_path):
         scene = make_scene(64, 96, 4, seed=seed)
         write_sintel(tmp_path/'sintel', name, scene.frames, scene.fwd)
     trial = lambda out: run(f'evaluate sintel --root {tmp_path} --settings native-2 --refine --steps 1 --device cpu --out {tmp_path/out}.csv'.split())
-    finish(trial('whole'))
+    whole = trial('whole')
     kill_when(trial('killed'), (tmp_path/'killed/second.partial/labels').is_dir)
     model = tmp_path/'killed/first/model.safetensors'
     made = model.stat().st_mtime_ns
     finish(trial('killed'))
+    finish(whole)
     assert model.stat().st_mtime_ns == made
     for table in ('', '/before', '/after'): assert (tmp_path/f'killed{table}.csv').read_text() == (tmp_path/f'whole{table}.csv').read_text()
