@@ -378,7 +378,7 @@ def run_refine(
     weights:str=None, # weights file, or a name from that list; without it, the model's first
     resume:bool=False, # go on with a run that was stopped
     overwrite:bool=False, # begin afresh, and replace what is there
-    look:LOOK='sharp', # how the frozen model looks for labels: sharp, at enlarged frames too; plain, as it would answer anybody
+    look:LOOK='sharp', # how the frozen model looks for labels: sharp, at enlarged frames too, and over several at once; plain, as it would answer anybody
     teacher:str=None, # a stronger model whose labels are taught; without it, the model's own
     teacher_weights:str=None, # its weights file, or a name from that list
     no_gate:bool=False, # hand back the refined model even if nothing was gained

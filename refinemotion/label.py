@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
 from .models import EXACT, FlowModel, TrackModel, weights_hash
 from .video import Video, need_frames
-from .views import PLAIN, stream_views
+from .views import PLAIN, View, stream_views
 
 # %% ../nbs/08_label.ipynb #545779d7
 @contextmanager
@@ -127,9 +127,10 @@ def tell_story(
                 views=[asdict(view) for view in views], size=list(video.size), fps=video.fps, source=video.name, note=note, notes=[], n_frames=None, complete=False, **more)
 
 def _agree(folder:Path, old:dict, new:dict):
-    unsaid = dict(pace=EXACT.story, views=[asdict(view) for view in PLAIN], denser=0) # by earlier versions
+    old = dict(pace=EXACT.story, views=[{}], denser=0) | old # unsaid by earlier versions
+    old['views'] = [asdict(View(**view)) for view in old['views']]
     for key in (key for key in new if key not in ('fps', 'source', 'note', 'notes', 'n_frames', 'complete')):
-        if old.get(key, unsaid.get(key)) != new[key]:
+        if old.get(key) != new[key]:
             raise StoreError(f'{folder}: the labels there were made with {key} {old.get(key)}, not {new[key]}; '
                              'choose another folder, or the settings they were made with')
 

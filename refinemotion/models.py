@@ -10,6 +10,7 @@ __all__ = ['EXACT', 'FAST', 'PACES', 'TRACK_BYTES', 'Pace', 'as_pace', 'TrackMod
 
 # %% ../nbs/05_models.ipynb #b1c5e3af
 import hashlib, json, pickle, warnings
+from collections import deque
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -180,19 +181,20 @@ def flow(self:FlowModel,
 def stream_both_ways(self:FlowModel,
     video:Iterable, # frames (3, h, w) uint8
     iters:int=None, # refinement iterations; None: the model's own
-    starts:Iterator=None # for each pair flows (2, h, w) in pixels to start from, forwards and backwards, where the network can; None: from nothing
+    starts:Iterator=None, # for each pair flows (2, h, w) in pixels to start from, forwards and backwards, where the network can; None: from nothing
+    gap:int=1 # frames from the one to the other of a pair
 ) -> Iterator[tuple[Tensor, Tensor]]: # (2, h, w) pixels, forwards and backwards, pair by pair
-    "Flow forwards and backwards between consecutive frames; each frame is encoded once."
-    last = pad = flows = None
+    "Flow forwards and backwards between frames that are `gap` apart; each frame is encoded once."
+    earlier, pad, flows = deque(maxlen=gap), None, None
     for frame in video:
         frame = _as_input(frame[None], self)
         pad = pad or self._pad(frame)
         now = self.encode(pad.pad(frame))
-        if last is not None:
+        if len(earlier) == gap:
             start = [pad.pad(flow[None]) for flow in next(starts)] if starts else _carry(*flows) if flows and self.pace.warm else (None, None)
-            flows = self.match_both(last, now, self._iters(iters), start)
+            flows = self.match_both(earlier[0], now, self._iters(iters), start)
             yield tuple(pad.unpad(flow)[0] for flow in flows)
-        last = now
+        earlier.append(now)
 
 def _carry(fwd:Tensor, bwd:Tensor) -> tuple[Tensor, Tensor]: # (1, 2, H, W) pixels twice
     return warp(fwd, bwd, padding='border')[0], warp(bwd, bwd, padding='border')[0]

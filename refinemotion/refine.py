@@ -319,7 +319,7 @@ def refine(
     out=None, # folder for the result; None: a temporary one
     iters:int=None, # refinement iterations of labels and comparison; None: the model's own
     size=None, # (h, w) or one number for the longer side; None: see `working_size`
-    views:tuple=None, # how labels are looked for: see `stream_views` for flow, `label_tracks` for tracks; None: at enlarged frames too
+    views:tuple=None, # how labels are looked for: see `stream_views` for flow, `label_tracks` for tracks; None: at enlarged frames too, and over several at once
     teacher=None, # whose labels are taught: a name, a file or a loaded model; None: the model's own
     teacher_weights=None, # path or card name, if the teacher is a name
     labels=None, # the folder "labels" of an earlier run with the same teacher and views, to teach once more in another way; None: the video is labelled

@@ -199,6 +199,7 @@ def label_tracks(
     "Tracks of many points through short windows of a video, there and back, to disk."
     video, folder, view = video if isinstance(video, Video) else Video(video), Path(folder), max(views, key=lambda view: view.scale)
     if queries is not None: queries = check_queries(queries, video.n, *video.size)
+    if any(view.gap > 1 for view in views): raise InputError('a view that leaps adds up flow; tracks have gaps instead')
     if step < 1: raise InputError(f'step is {step}; expected 1 or more frames')
     fine, span = view.size(video.size), teacher.window if span is None else span
     if span < 2: raise InputError(f'span is {span}; expected 2 or more frames')
