@@ -75,7 +75,7 @@ def testimony(
     found = {}
     for i in tqdm(pairs, 'look closer', unit='pair', disable=not progress):
         frames = torch.stack([labels.frame(i), labels.frame(i+1)])
-        fwd, bwd = (flow.cpu() for flow in next(stream_views(model, Video(frames), sharp_views(labels.size), labels.story['iters'])))
+        fwd, bwd = (flow.cpu() for flow in next(stream_views(model, Video(frames), sharp_views(labels.size, gap=1), labels.story['iters'])))
         closer = ArrayLabels(frames, fwd[None], bwd[None], cycle_mask(fwd, bwd, **LOOSE)[None], cycle_mask(bwd, fwd, **LOOSE)[None])
         found[i] = (fwd, bwd), counted(closer, 0, balance)
     return found

@@ -9,13 +9,13 @@ __all__ = ['PLAIN', 'LARGE', 'MOST_FINE', 'View', 'is_large', 'sharp_views', 'ch
 from collections import deque
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from typing import Iterator
 
 import torch
 from torch import Tensor
 
-from .core import InputError, ahead, length, pixel_grid, resize_flow, round_trip, sample, warp
+from .core import InputError, ahead, length, resize_flow, round_trip, warp
 from .models import FlowModel
 from .video import Video
 
@@ -59,7 +59,8 @@ def sharp_views(
     first = min(2.5, max(1.25, (most/area)**.5))
     scales = [first, min(2.5, 1.5*first)] if is_large(size) and area < most/1.25**2 else [first]
     looks = [View(round(scale, 2), iters) for scale in scales]
-    return PLAIN + tuple(looks) + ((replace(looks[-1], gap=gap),) if gap > 1 else ())
+    if gap > 1: looks.append(replace(looks[-1], gap=gap))
+    return PLAIN + tuple(looks)
 
 # %% ../nbs/07_views.ipynb #6d1de29d
 def _away(flow:Tensor, back:Tensor) -> Tensor: # (2, h, w) twice -> (h, w) pixels; infinite where it leaves the frame
@@ -80,24 +81,23 @@ def _lost(pair:tuple, most:Tensor) -> Tensor: # (h, w) bool
     return ~((away <= most) & (away <= 3 + .1*length(pair[0], 0))) # what is no number is lost
 
 # %% ../nbs/07_views.ipynb #fdafe955
-def _end(chain:list) -> Tensor: # of (2, h, w) pixels -> (2, h, w) pixels from home
-    home = pixel_grid(*chain[0].shape[-2:], chain[0].device, chain[0].dtype)
-    at = home
-    for flow in chain: at = at + sample(flow[None], at[None], padding='border')[0]
-    return at - home
+def _end(flows:list) -> Tensor: # of (2, h, w) pixels -> (2, h, w) pixels from home
+    end = flows[0]
+    for flow in flows[1:]: end = end + warp(flow[None], end[None], padding='border')[0][0]
+    return end
 
 def link_errors(
     leap:Tensor, # (2, h, w) pixels, frame t to t+g at once
     back:Tensor, # (2, h, w) pixels, frame t+g to t
-    chain:list, # (2, h, w) pixels, g flows: frame t to t+1, and so on
+    end:Tensor, # (2, h, w) pixels, frame t to t+g by the chain
     returns:list, # (2, h, w) pixels, g flows: frame t+1 to t, and so on
     most:float=3., # pixels from the end of the chain; a leap that ends further away went elsewhere
     within:float=.25 # pixels of its round trip beyond which a leap is not believed
 ) -> Iterator[Tensor]: # (3, h, w) for each link: what its flow lacks, pixels, times how much that counts; how much it counts, 0..1
     "What a leap over a chain of flows says of every link."
-    lacks, (error, _, stays) = leap - _end(chain), round_trip(leap[None], back[None])
+    lacks, (error, _, stays) = leap - end, round_trip(leap[None], back[None])
     good = stays[0] & (error[0] < within) & (length(lacks, 0) < most)
-    said = torch.cat([torch.where(good, lacks/len(chain), 0), good[None].to(leap)])
+    said = torch.cat([torch.where(good, lacks/len(returns), 0), good[None].to(leap)])
     for flow in returns:
         yield said
         said = warp(said[None], flow[None])[0][0]
@@ -108,7 +108,7 @@ def _resized(flows:tuple, size:tuple) -> tuple: # (2, h, w) pixels each
 
 class _Link:
     "The flows of a pair, forwards and backwards, and what leaps say of them."
-    def __init__(self, flows:tuple): self.flows, self.said = flows, [torch.zeros_like(flow[:1]).repeat(3, 1, 1) for flow in flows]
+    def __init__(self, flows:tuple): self.flows, self.said = flows, [flow.new_zeros(3, *flow.shape[1:]) for flow in flows]
 
     @property
     def mended(self) -> tuple: # (2, h, w) pixels twice
@@ -123,23 +123,23 @@ def mend(
     first:int=0 # pair to begin with
 ) -> Iterator[tuple[Tensor, Tensor]]: # (2, h, w) pixels, forwards and backwards, pair by pair
     "Flows with what leaps over several of them say they lack."
-    flows = iter(flows)
-    size, links, ways = view.size(video.size), deque(map(_Link, islice(flows, view.gap))), ((0, 1), (1, -1)) # which flow of a link, and in which order they are walked
-    def ends(): return _resized([_end([link.flows[way] for link in list(links)[::order]]) for way, order in ways], size)
+    size, links, ends, ways = view.size(video.size), deque(), deque(), ((0, 1), (1, -1)) # which flow of a link, and in which order they are walked
+    flows = map(_Link, flows)
     def chains():
-        yield ends()
-        for pair in flows:
-            links.append(_Link(pair))
-            yield ends()
+        for link in flows:
+            links.append(link)
+            if len(links) < view.gap: continue
+            ends.append([_end([link.flows[way] for link in list(links)[::order]]) for way, order in ways])
+            yield _resized(ends[-1], size)
     with closing(ahead(islice(video.at(size), first, None))) as frames:
-        for leap in model.stream_both_ways(frames, view.iters or iters, chains(), view.gap) if len(links) == view.gap else ():
-            leap = _resized(leap, video.size)
+        for leap in model.stream_both_ways(frames, view.iters or iters, chains(), view.gap):
+            leap, end = _resized(leap, video.size), ends.popleft()
             for way, order in ways:
                 walk = list(links)[::order]
-                there, back = ([link.flows[i] for link in walk] for i in (way, 1-way))
-                for link, said in zip(walk, link_errors(leap[way], leap[1-way], there, back)): link.said[way] += said
+                errors = link_errors(leap[way], leap[1-way], end[way], [link.flows[1-way] for link in walk])
+                for link, said in zip(walk, errors): link.said[way] += said
             yield links.popleft().mended
-    for link in links: yield link.mended # of a film that is too short for a leap, all
+    for link in chain(links, flows): yield link.mended # the last ones; of a film that is too short for a leap, all
 
 # %% ../nbs/07_views.ipynb #b7052c60
 def stream_views(
