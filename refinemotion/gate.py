@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'testimony', 'flows_of', 'weighed_mean', 'apart', 'heard',
-           'mean_of', 'over_ways', 'measured', 'compare', 'summary', 'Verdict', 'Limits', 'as_limits', 'way_gone',
-           'judge', 'Lookout', 'draw_watch']
+           'mean_of', 'over_ways', 'slower', 'measured', 'compare', 'summary', 'Verdict', 'Limits', 'as_limits',
+           'way_gone', 'judge', 'Lookout', 'draw_watch']
 
 # %% ../nbs/13_gate.ipynb #7aecc26d
 import json
@@ -149,6 +149,21 @@ def _census_both(labels:Labels, i:int, told:tuple) -> float: # 0..1, of the clos
     frames = labels.frame(i), labels.frame(i+1)
     return mean_of([_census_along(flow, *frames[::step], counts) for step, flow, counts in zip((1, -1), *told) if counts.any()])
 
+def _slower(flow:Tensor, closer:Tensor, counts:Tensor) -> float: # -1..1, see `slower`; not a number where nothing moves
+    asked = (counts > 0) & (length(flow, 0) > .25)
+    if not asked.any(): return float('nan')
+    flow, more = flow[:, asked], (closer - flow)[:, asked]
+    return (-((more*flow).sum(0)/length(flow, 0)).median()/length(more, 0).mean().clamp(min=1e-6)).item()
+
+def slower(
+    told:dict, # see `testimony`
+    before:dict, # pair to flows, see `flows_of`
+    pairs:list # that are asked for
+) -> pd.Series: # one for each pair, those where nothing moves left out
+    "By how much the closer look is slower than the model itself, at the middle of what moves, in parts of their mean distance."
+    found = {i: [one for flow, label, counts in zip(before[i], *told[i]) if (one := _slower(flow, label, counts)) == one] for i in pairs}
+    return pd.Series({i: mean_of(ways) for i, ways in found.items() if ways}, dtype=float)
+
 def measured(
     found:dict, # number of a pair or window to its measures, before and after: see `MEASURES`
     unit:str # 'pair' or 'window'
@@ -164,12 +179,14 @@ def compare(
     told:dict, # see `testimony`
     before:dict, # pair to flows, see `flows_of`
     after:dict # the same pairs
-) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, and the closer look's own census difference
+) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, and of the closer look its own census difference and how much slower it is
     "The label-free measures of two models on the same pairs."
     pairs = heard(told)
     table = measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in pairs}, 'pair')
     closer = pd.Series({i: _census_both(labels, i, told[i]) for i in pairs})
     table['census_closer'] = pd.concat([closer, pd.Series({'mean': closer.mean(skipna=False)})])
+    held_back = slower(told, before, pairs)
+    table['closer_slower'] = pd.concat([held_back, pd.Series({'mean': held_back.mean()})])
     return table
 
 def summary(
@@ -194,6 +211,7 @@ class Limits(NamedTuple):
     vote:float=.5 # least share of pairs on which it must fall
     slack:float=.02 # share by which the census difference may rise
     way:float=.13 # least part of the way to the closer look that the whole student must go, see `way_gone`; not asked of trackers
+    slower:float=.65 # most by which the closer look may be slower than the original, see `slower`; not asked of trackers
 
 def as_limits(
     gate # `Limits`; or True, for the usual ones; or False, for none
@@ -201,7 +219,7 @@ def as_limits(
     "What a gate asks for."
     if isinstance(gate, bool): return Limits() if gate else None
     if isinstance(gate, Limits): return gate
-    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…)')
+    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…, slower=…)')
 
 def _won(mean:pd.Series) -> float: # share of the closer look's advantage in census difference; not a number where it has none to speak of
     most = mean.census_before - mean.get('census_closer', float('nan'))
@@ -221,14 +239,15 @@ def judge(
     share:float=1. # of the student's weights in the model that is judged: it must go its share of the way
 ) -> Verdict:
     "Accept the refined model, or say why not."
-    least, vote, slack, way = limits
+    least, vote, slack, way, behind = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer, gone = _nearer(mean), way_gone(metrics)
     gained, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {gained:.0%} of the {unit}s compared; census difference {worse:+.1%}'
     fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its motion'),
-        (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}")) if not passes]
+        (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}"),
+        (not mean.get('closer_slower', 0.) > behind, 'the closer look itself is slower nearly everywhere, as where something fixed to the picture, like the blocks of compression, holds it back')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 
 # %% ../nbs/13_gate.ipynb #784fe255
