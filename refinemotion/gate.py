@@ -161,8 +161,8 @@ def slower(
     pairs:list # that are asked for
 ) -> pd.Series: # one for each pair, those where nothing moves left out
     "By how much the closer look is slower than the model itself, at the middle of what moves, in parts of their mean distance."
-    found = {i: [one for flow, label, counts in zip(before[i], *told[i]) if (one := _slower(flow, label, counts)) == one] for i in pairs}
-    return pd.Series({i: mean_of(ways) for i, ways in found.items() if ways}, dtype=float)
+    ways = {i: [_slower(flow, label, counts) for flow, label, counts in zip(before[i], *told[i])] for i in pairs}
+    return pd.DataFrame.from_dict(ways, orient='index', dtype=float).mean(axis=1).dropna()
 
 def measured(
     found:dict, # number of a pair or window to its measures, before and after: see `MEASURES`
@@ -183,10 +183,9 @@ def compare(
     "The label-free measures of two models on the same pairs."
     pairs = heard(told)
     table = measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in pairs}, 'pair')
-    closer = pd.Series({i: _census_both(labels, i, told[i]) for i in pairs})
-    table['census_closer'] = pd.concat([closer, pd.Series({'mean': closer.mean(skipna=False)})])
-    held_back = slower(told, before, pairs)
-    table['closer_slower'] = pd.concat([held_back, pd.Series({'mean': held_back.mean()})])
+    table['census_closer'], table['closer_slower'] = pd.Series({i: _census_both(labels, i, told[i]) for i in pairs}), slower(told, before, pairs)
+    closer = table.loc[pairs]
+    table.loc['mean', ['census_closer', 'closer_slower']] = closer.census_closer.mean(skipna=False), closer.closer_slower.mean()
     return table
 
 def summary(
