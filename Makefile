@@ -20,7 +20,7 @@ bench: $(READY)  ## the plain way and ours side by side: speed, memory, price (a
 
 test: $(READY)  ## modules in step with the notebooks, then every test
 	@$(BIN)/python tools/check_sync.py
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 install-test: $(READY)  ## install the package as a user would, in a second environment with the newest fastcore
 	@$(BIN)/python -m pytest -m install

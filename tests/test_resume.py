@@ -12,7 +12,7 @@ from refinemotion.models import make_model, save_model
 from refinemotion.scenes import make_scene
 from refinemotion.video import write_image
 
-STEPS, PAIRS = 120, 23 # a student that only gets worse is stopped after three quarters
+STEPS, PAIRS = 80, 15 # a student that only gets worse is stopped after three quarters
 
 
 @pytest.fixture(scope='module')
