@@ -6,7 +6,7 @@
 __all__ = ['TILE', 'BOX', 'all_pairs', 'halvings', 'pyramid', 'read_scores', 'look_up', 'fits', 'Matches']
 
 # %% ../nbs/06_correlation.ipynb #5ba51ad0
-from typing import Callable
+import math
 
 import torch
 import torch.nn.functional as F
@@ -107,42 +107,34 @@ def _blend(
     return torch.lerp(windows[:, :, :-1], windows[:, :, 1:], fy).flatten(1)
 
 # %% ../nbs/06_correlation.ipynb #95f426e4
-class _Sum:
-    "Values (n, m) and the sum of the gradients of what was read from them."
-    def __init__(self, values:Tensor): self.values, self.grad = values, None
+class _Sums:
+    "Tensors, and the sums of the gradients of what was read from them."
+    def __init__(self, *values:Tensor): self.values, self.grads = [o.detach() for o in values], None
 
-    def add(self, index:Tensor, grad:Tensor):
-        if self.grad is None: self.grad = torch.zeros_like(self.values)
-        self.grad.scatter_add_(1, index, grad)
+    def begun(self) -> list[Tensor]: # the sums so far
+        if self.grads is None: self.grads = list(map(torch.zeros_like, self.values))
+        return self.grads
 
-    def settle(self) -> Tensor: # (n, m)
-        grad, self.grad = self.grad, None
-        return grad
+    def settle(self) -> list[Tensor]: # of the shapes of the values
+        grads, self.grads = self.begun(), None
+        return grads
 
 class _Token(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, shared): ctx.shared = shared; return values.new_zeros(())
+    def forward(ctx, sums, *values): ctx.sums = sums; return values[0].new_zeros(())
     @staticmethod
-    def backward(ctx, _): return ctx.shared.settle(), None
+    def backward(ctx, _): return None, *ctx.sums.settle()
 
 class _Take(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, token, shared, index):
-        ctx.shared = shared
+    def forward(ctx, token, sums, index):
+        ctx.sums = sums
         ctx.save_for_backward(index.int())
-        return shared.values.gather(1, index)
+        return sums.values[0].gather(1, index)
     @staticmethod
     def backward(ctx, grad):
-        ctx.shared.add(ctx.saved_tensors[0].long(), grad)
+        ctx.sums.begun()[0].scatter_add_(1, ctx.saved_tensors[0].long(), grad)
         return grad.new_zeros(()), None, None
-
-class _Taker:
-    "Values (n, m) to read from by index; gradients of all reads are added up in one place."
-    def __init__(self, values:Tensor):
-        self.shared = _Sum(values.detach())
-        self.token = _Token.apply(values, self.shared)
-
-    def __call__(self, index:Tensor) -> Tensor: return _Take.apply(self.token, self.shared, index) # (n, k) -> (n, k)
 
 # %% ../nbs/06_correlation.ipynb #15cdce39
 class _Level:
@@ -163,74 +155,144 @@ class _Whole(_Level):
     "The match of every place with every place, and with a ring of nothing round the picture."
     def __init__(self, first:Tensor, second:Tensor): # (b, n, c), (b, c, h, w)
         ringed = F.pad(second, (1, 1, 1, 1))
-        self.ringed, self.take = tuple(ringed.shape[-2:]), _Taker((first @ ringed.flatten(2)).flatten(0, 1))
+        volume = (first @ ringed.flatten(2)).flatten(0, 1)
+        self.ringed, self.held = tuple(ringed.shape[-2:]), _Sums(volume)
+        self.token = _Token.apply(self.held, volume)
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         index = _addresses(self.ringed, corner[moved]+1, side)
-        found = self.take(index) if isinstance(moved, slice) else _of_rows(self.take.shared.values, moved, index)
+        found = _Take.apply(self.token, self.held, index) if isinstance(moved, slice) else _of_rows(self.held.values[0], moved, index)
         return found.view(-1, side, side)
 
 def _of_rows(values:Tensor, rows:Tensor, index:Tensor) -> Tensor: # (n, k), (m), (m, j) -> (m, j)
     return values.view(-1).take(rows[:, None]*values.shape[1] + index)
 
-class _Boxes(_Level):
-    "The match of every tile with a box that follows it."
-    def __init__(self, first:Tensor, second:Tensor, tile:int, box:int): # (b, n, c), (b, c, h, w)
-        self.size, self.box = tuple(second.shape[-2:]), tuple(min(box, n) for n in second.shape[-2:])
-        self.tiles = first.reshape(-1, tile**2, first.shape[-1])
-        self.features = second.flatten(2).transpose(1, 2).flatten(0, 1)
-        self.image = torch.arange(len(self.tiles), device=first.device)//(len(self.tiles)//len(second))
-        size, self.span = (torch.tensor(o[::-1], device=first.device) for o in (self.size, self.box)) # x first
+class _Held(_Sums):
+    "Tiles of one frame, the features of the other, and the match of every tile with a box that follows it."
+    def __init__(self, tiles:Tensor, maps:Tensor, box:int): # (tiles, places, c), (b, h, w, c)
+        super().__init__(tiles, maps)
+        self.tiles, self.maps = self.values
+        (b, *self.size), self.box = maps.shape[:3], tuple(min(box, n) for n in maps.shape[1:3])
+        self.image = torch.arange(len(tiles), device=tiles.device)//(len(tiles)//b)
+        size, self.span = (torch.tensor(o[::-1], device=tiles.device) for o in (self.size, self.box)) # x first
         self.last, self.most = size-1, size-self.span
-        self.origin = torch.full((len(self.tiles), 2), -box-max(self.size), device=first.device)
-        self.values = first.new_empty(*self.tiles.shape[:2], self.box[0]*self.box[1])
+        self.origin = torch.full((len(tiles), 2), -box-max(self.size), device=tiles.device)
+        self.matches, self.sums = tiles.new_empty(*tiles.shape[:2], self.box[0]*self.box[1]), None
+
+class _Boxes(_Level):
+    "Windows from boxes that follow, and one by one where no box holds them."
+    def __init__(self, first:Tensor, second:Tensor, tile:int, box:int): # (b, n, c), (b, c, h, w)
+        tiles, maps = first.reshape(-1, tile**2, first.shape[-1]), second.permute(0, 2, 3, 1).contiguous()
+        self.held = _Held(tiles, maps, box)
+        self.token = _Token.apply(self.held, tiles, maps)
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
-        corner = corner.view(*self.tiles.shape[:2], 2)
-        low, high = self._needed(corner, side)
-        lost = self._lost(low, high)
-        if lost.any():
-            self._move(lost.any(1).nonzero()[:, 0], low, high)
-            lost = self._lost(low, high)
-        rows = torch.arange(lost.numel(), device=corner.device)[moved]
-        index = _addresses(self.box, (corner-self.origin[:, None]).flatten(0, 1)[moved], side)
-        windows = _of_rows(self.values.flatten(0, 1), rows, index).view(-1, side, side)
-        strays = lost.flatten()[moved].nonzero()[:, 0]
-        if len(strays): self._fetch(windows, strays, rows[strays], corner.flatten(0, 1))
-        return _inside(windows, corner.flatten(0, 1)[moved], self.size)
+        strays = self.held.follow(corner, side)
+        rows, corner = torch.arange(len(corner), device=corner.device)[moved], corner[moved]
+        windows = _Peek.apply(self.token, self.held, rows, corner, side, strays[moved].nonzero()[:, 0])
+        return _inside(windows, corner, self.held.size)
 
 # %% ../nbs/06_correlation.ipynb #7d1580f3
 from fastcore.basics import patch
 
 @patch
-def _needed(self:_Boxes, corner:Tensor, side:int) -> tuple[Tensor, Tensor]: # (tiles, places, 2) twice: first and last pixel
-    return tuple(torch.minimum(o.clamp(min=0), self.last) for o in (corner, corner+side-1))
+def follow(self:_Held,
+    corner:Tensor, # (n, 2) where the windows of all places begin
+    side:int # of a window
+) -> Tensor: # (n) bool: whose window is in no box all the same?
+    "Move the boxes that have to."
+    corner = corner.view(*self.tiles.shape[:2], 2)
+    low, high = (torch.minimum(o.clamp(min=0), self.last) for o in (corner, corner+side-1)) # first and last pixel of a window
+    stale = self._lost(low, high).any(1).nonzero()[:, 0]
+    if len(stale): self._move(stale, low, high)
+    return self._lost(low, high).flatten()
 
 @patch
-def _lost(self:_Boxes, low:Tensor, high:Tensor) -> Tensor: # (tiles, places) bool
+def _lost(self:_Held, low:Tensor, high:Tensor) -> Tensor: # (tiles, places) bool
     start = self.origin[:, None]
     return ((low < start) | (high >= start+self.span)).any(-1)
 
 @patch
-def _move(self:_Boxes, stale:Tensor, low:Tensor, high:Tensor):
-    (kh, kw), (h, w) = self.box, self.size
+def _move(self:_Held, stale:Tensor, low:Tensor, high:Tensor):
     middle = (low[stale].amin(1) + high[stale].amax(1) + 1)//2
     self.origin[stale] = torch.minimum((middle - self.span//2).clamp(min=0), self.most)
-    rows, columns = (torch.arange(n, device=low.device) for n in (kh, kw))
-    for some in stale.split(64):
-        x, y = (self.origin[some][:, i, None] + steps for i, steps in enumerate((columns, rows)))
-        place = (self.image[some]*h*w)[:, None, None] + (y*w)[:, :, None] + x[:, None]
-        self.values[some] = self.tiles[some] @ self.features[place.flatten(1)].transpose(1, 2)
+    for some in stale.split(64): self.matches[some] = self.tiles[some] @ self._features(some, self.origin).transpose(1, 2)
 
 @patch
-def _fetch(self:_Boxes, windows:Tensor, strays:Tensor, rows:Tensor, corner:Tensor):
-    side, (h, w) = windows.shape[1], self.size
-    first, places = self.tiles.flatten(0, 1), self.tiles.shape[1]
-    for some, row in zip(strays.split(512), rows.split(512)):
-        place = (self.image[row//places]*h*w)[:, None] + _addresses(self.size, corner[row], side)
-        windows[some] = (self.features[place] @ first[row, :, None]).view(-1, side, side)
+def _in_boxes(self:_Held, maps:Tensor, some:Tensor, origin:Tensor) -> list: # (kh, kw, c) of the maps, for each of some tiles
+    kh, kw = self.box
+    return [maps[i, y:y+kh, x:x+kw] for i, (x, y) in zip(self.image[some].tolist(), origin[some].tolist())]
+
+@patch
+def _features(self:_Held, some:Tensor, origin:Tensor) -> Tensor: # (m, kh·kw, c) in the boxes of some tiles
+    return torch.stack([part.flatten(0, 1) for part in self._in_boxes(self.maps, some, origin)])
+
+@patch
+def _stray(self:_Held, row:Tensor, corner:Tensor, side:int) -> tuple[Tensor, Tensor]: # (m, c) of a place, and (m, side²) addresses of its window in all maps
+    h, w = self.size
+    return self.tiles.flatten(0, 1)[row], (self.image[row//self.tiles.shape[1]]*h*w)[:, None] + _addresses(self.size, corner, side)
 
 # %% ../nbs/06_correlation.ipynb #d3782edd
+@patch
+def gather(self:_Held,
+    origin:Tensor # (tiles, 2) where the boxes were
+) -> Tensor: # (n, kh·kw) sums of the gradients of matches, to add to
+    "What is known of the gradients, box by box."
+    if self.sums is None: self.at, self.sums = origin, torch.zeros_like(self.matches)
+    self._hand_on((origin != self.at).any(1).nonzero()[:, 0])
+    self.at = origin
+    return self.sums.flatten(0, 1)
+
+@patch
+def _hand_on(self:_Held, tiles:Tensor):
+    if not len(tiles): return
+    of_tiles, of_maps = self.begun()
+    for some in tiles.split(64):
+        sums = self.sums[some]
+        of_tiles[some] += sums @ self._features(some, self.at)
+        parts = sums.transpose(1, 2).contiguous() @ self.tiles[some]
+        for into, part in zip(self._in_boxes(of_maps, some, self.at), parts): into += part.view_as(into)
+    self.sums[tiles] = 0
+
+@patch
+def gather_strays(self:_Held,
+    rows:Tensor, # (k) numbers of places
+    corner:Tensor, # (k, 2) where their windows begin
+    grad:Tensor # (k, side²) of the windows
+):
+    "The gradients of windows that are in no box."
+    of_tiles, of_maps = self.begun()
+    for row, at, part in zip(rows.split(512), corner.split(512), grad.split(512)):
+        place, address = self._stray(row, at, math.isqrt(part.shape[1]))
+        of_tiles.flatten(0, 1)[row] += (part[:, None] @ self.maps.flatten(0, 2)[address])[:, 0]
+        of_maps.flatten(0, 2).index_add_(0, address.flatten(), (part[:, :, None]*place[:, None]).flatten(0, 1))
+
+@patch
+def settle(self:_Held) -> list[Tensor]: # of tiles and of maps
+    "The sums of all gradients."
+    if self.sums is not None: self._hand_on(torch.arange(len(self.tiles), device=self.at.device))
+    self.sums = None
+    return _Sums.settle(self)
+
+class _Peek(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, token, held, rows, corner, side, strays):
+        index = _addresses(held.box, corner - held.origin[rows//held.tiles.shape[1]], side)
+        windows = _of_rows(held.matches.flatten(0, 1), rows, index)
+        for some in strays.split(512):
+            place, address = held._stray(rows[some], corner[some], side)
+            windows[some] = (held.maps.flatten(0, 2)[address] @ place[:, :, None])[..., 0]
+        ctx.held, ctx.origin = held, held.origin.clone()
+        ctx.save_for_backward(index.int(), rows[strays], corner[strays], strays)
+        return windows.view(-1, side, side)
+    @staticmethod
+    def backward(ctx, grad):
+        (index, rows, corner, strays), grad = ctx.saved_tensors, grad.flatten(1)
+        ctx.held.gather(ctx.origin).scatter_add_(1, index.long(), grad.index_fill(0, strays, 0)) # of all places
+        ctx.held.gather_strays(rows, corner, grad[strays])
+        return grad.new_zeros(()), None, None, None, None, None
+
+# %% ../nbs/06_correlation.ipynb #a59f95ba
 def _order(h:int, w:int, tile:int, device) -> tuple: # home (n, 2), index of the places (n), index that undoes it (h·w)
     "Places tile by tile; those that fill up the last tiles repeat the rim."
     H, W = (-(-n//tile)*tile for n in (h, w))
@@ -268,8 +330,8 @@ class Matches:
     ):
         b, c, h, w = first.shape
         self.shape, self.radius = (b, h, w), radius
-        training = torch.is_grad_enabled() and (first.requires_grad or second.requires_grad)
-        whole = training or fits(first, levels, budget)
+        recorded = first.device.type != 'cpu' and torch.is_grad_enabled() and (first.requires_grad or second.requires_grad)
+        whole = recorded or fits(first, levels, budget)
         self.home, self.order, self.back = _order(h, w, 1 if whole else TILE, first.device)
         with torch.autocast(first.device.type, enabled=False):
             places = first.flatten(2).transpose(1, 2)[:, self.order]/c**.5

@@ -183,12 +183,14 @@ def primed(self:ConvGRU,
         return h
     return step
 
+def _layout(x:Tensor) -> torch.memory_format: return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
 @patch
 def _share(self:ConvGRU, context:Tensor, name:str) -> tuple:
     convs = [getattr(self, f'conv{gate}{name}') for gate in 'zrq']
     hidden, c = convs[0].out_channels, context.shape[1]
     weights, biases = (torch.cat([getattr(conv, kind) for conv in convs]) for kind in ('weight', 'bias'))
-    changing = torch.cat([weights[:, :hidden], weights[:, hidden+c:]], 1).contiguous(memory_format=torch.channels_last)
+    changing = torch.cat([weights[:, :hidden], weights[:, hidden+c:]], 1).contiguous(memory_format=_layout(context))
     share = F.conv2d(context, weights[:, hidden:hidden+c], biases, padding=convs[0].padding)
     return changing[:2*hidden], changing[2*hidden:], share, convs[0].padding
 
@@ -302,26 +304,29 @@ def _at_eighth(flow:Tensor, like:Tensor) -> Tensor: # (b, 2, h, w) feature pixel
     return torch.zeros_like(like) if flow is None else F.avg_pool2d(flow, 8)/8
 
 @patch
-def _updates(self:RAFT, first:Encoding, dtype:torch.dtype) -> Callable: # (state, matches, flow) to (state, correction)
-    block = self.update_block if dtype == torch.float32 else deepcopy(self.update_block).to(dtype)
-    step = block.primed(first.context.to(dtype, memory_format=torch.channels_last))
-    return lambda *inputs: step(*(o.to(dtype, memory_format=torch.channels_last) for o in inputs))
+def _updates(self:RAFT, first:Encoding, **how) -> Callable: # (state, matches, flow) to (state, correction), in a precision and a layout
+    block = self.update_block if how['dtype'] == torch.float32 else deepcopy(self.update_block).to(how['dtype'])
+    step = block.primed(first.context.to(**how))
+    return lambda *inputs: step(*(o.to(**how) for o in inputs))
+
+def _taught_layout(device) -> torch.memory_format:
+    return torch.contiguous_format if device.type == 'cpu' and not torch.is_autocast_enabled('cpu') else torch.channels_last
 
 @patch
 def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
-    training, predictions = torch.is_grad_enabled(), []
+    training, told, predictions = torch.is_grad_enabled(), iters-(tail or iters), []
     pace = EXACT if training or every else self.pace
-    state, flow = first.state, _at_eighth(start, first.state[:, :2])
-    dtype = dtype_on(pace.precision, flow.device)
-    drafts = 0 if dtype == torch.float32 else max(iters-pace.polish, 0)
-    i, step = 0, self._updates(first, dtype if drafts else torch.float32)
+    i, state, flow = 0, first.state, _at_eighth(start, first.state[:, :2])
+    rough = dict(dtype=dtype_on(pace.precision, flow.device), memory_format=torch.channels_last)
+    fine = dict(dtype=torch.float32, memory_format=_taught_layout(flow.device) if training else torch.channels_last)
+    drafts = told if training else 0 if rough == fine else max(iters-pace.polish, 0)
     while i < iters:
-        if i == drafts > 0: state, step = state.float(), self._updates(first, torch.float32)
-        with torch.set_grad_enabled(training and i >= iters-(tail or iters)):
+        with torch.set_grad_enabled(training and i >= drafts):
+            if i in (0, drafts): state, step = state.float(), self._updates(first, **rough if i < drafts else fine)
             state, correction = step(state, matches(flow), flow.detach())
             flow = flow.detach() + correction.float()
         i = self._skip(i+1, drafts or iters, correction, pace.settle)
-        if i == iters or every and i > iters-(tail or iters): predictions.append(self._upsample(flow, state.float()))
+        if i == iters or every and i > told: predictions.append(self._upsample(flow, state.float()))
     return predictions
 
 @patch
