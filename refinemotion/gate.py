@@ -219,10 +219,11 @@ class Limits(NamedTuple):
     slower:float=.65 # most by which the closer look may be slower than the original, see `slower`; not asked of trackers
 
 def as_limits(
-    gate # `Limits`; or True, for the usual ones; or False, for none
+    gate, # `Limits`; or True, for the usual ones; or False, for none
+    usual:Limits=Limits() # for the video at hand
 ) -> Limits|None:
     "What a gate asks for."
-    if isinstance(gate, bool): return Limits() if gate else None
+    if isinstance(gate, bool): return usual if gate else None
     if isinstance(gate, Limits): return gate
     raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…, slower=…)')
 

@@ -344,8 +344,10 @@ def refine(
     "Make a model better on a video, from nothing but the video."
     clock = time.monotonic()
     original = _frozen_copy(model, weights, device, pace)
-    teacher, road, limits = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), as_limits(gate)
+    teacher, road = _its_teacher(teacher, teacher_weights, original, pace), road_of(original)
     video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
+    usual = road.limits(video.size)
+    limits = as_limits(gate, usual)
     iters = iters or original.iters
     recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, **road.settle(video.size))
     balance = road.balance(video.size) if balance is None else balance or None
@@ -366,7 +368,7 @@ def refine(
     if gate: lookout.best(student)
     answers = tuple(road.answers(net, store, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
     metrics = road.compare(store, told, *answers)
-    verdict = judge(metrics, limits or Limits(), recipe.blend)
+    verdict = judge(metrics, limits or usual, recipe.blend)
     used = verdict.accepted or not gate
     config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], filter={key: value for key, value in store.keep_story.items() if key != 'checks'}, refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))

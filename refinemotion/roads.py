@@ -27,7 +27,7 @@ from .densify import Filled
 from .sample import APART, Balance, LabelSampler, Rehearsal
 from .trails import TrackSampler
 from .finetune import TRACKS, Recipe
-from .gate import apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
+from .gate import Limits, apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
 
 # %% ../nbs/13_roads.ipynb #8860532f
 def _mean_apart(parts:list) -> float: # of answers and labels (2, …) pixels and what they count; not a number where nothing does
@@ -56,6 +56,7 @@ class FlowRoad:
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
     def balance(self, size:tuple) -> Balance: return APART if is_large(size) else None # which labels count more
+    def limits(self, size:tuple) -> Limits: return Limits(way=.08) if is_large(size) else Limits() # what the gate asks for
     def settle(self, size:tuple) -> dict: # what a recipe may leave open
         much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if is_large(size) else dict(steps=480, crop=(192, 320))
         return much | dict(blend=.75)
@@ -124,6 +125,7 @@ class TrackRoad:
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
     def balance(self, size:tuple) -> Balance: return None
+    def limits(self, size:tuple) -> Limits: return Limits()
     def settle(self, size:tuple) -> dict: return dict(steps=TRACKS.steps, crop=TRACKS.crop, blend=TRACKS.blend)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for tracks
