@@ -177,7 +177,7 @@ class _Held(_Sums):
         size, self.span = (torch.tensor(o[::-1], device=tiles.device) for o in (self.size, self.box)) # x first
         self.last, self.most = size-1, size-self.span
         self.origin = torch.full((len(tiles), 2), -box-max(self.size), device=tiles.device)
-        self.matches, self.sums = tiles.new_empty(*tiles.shape[:2], self.box[0]*self.box[1]), None
+        self.matches, self.pending = tiles.new_empty(*tiles.shape[:2], self.box[0]*self.box[1]), None
 
 class _Boxes(_Level):
     "Windows from boxes that follow, and one by one where no box holds them."
@@ -225,7 +225,7 @@ def _in_boxes(self:_Held, maps:Tensor, some:Tensor, origin:Tensor) -> list: # (k
 
 @patch
 def _features(self:_Held, some:Tensor, origin:Tensor) -> Tensor: # (m, kh·kw, c) in the boxes of some tiles
-    return torch.stack([part.flatten(0, 1) for part in self._in_boxes(self.maps, some, origin)])
+    return torch.stack(self._in_boxes(self.maps, some, origin)).flatten(1, 2)
 
 @patch
 def _stray(self:_Held, row:Tensor, corner:Tensor, side:int) -> tuple[Tensor, Tensor]: # (m, c) of a place, and (m, side²) addresses of its window in all maps
@@ -236,23 +236,23 @@ def _stray(self:_Held, row:Tensor, corner:Tensor, side:int) -> tuple[Tensor, Ten
 @patch
 def gather(self:_Held,
     origin:Tensor # (tiles, 2) where the boxes were
-) -> Tensor: # (n, kh·kw) sums of the gradients of matches, to add to
-    "What is known of the gradients, box by box."
-    if self.sums is None: self.at, self.sums = origin, torch.zeros_like(self.matches)
+) -> Tensor: # (n, kh·kw) to add to
+    "The gradients of matches, box by box, that are not handed on to the features yet."
+    if self.pending is None: self.at, self.pending = origin, torch.zeros_like(self.matches)
     self._hand_on((origin != self.at).any(1).nonzero()[:, 0])
     self.at = origin
-    return self.sums.flatten(0, 1)
+    return self.pending.flatten(0, 1)
 
 @patch
 def _hand_on(self:_Held, tiles:Tensor):
     if not len(tiles): return
     of_tiles, of_maps = self.begun()
     for some in tiles.split(64):
-        sums = self.sums[some]
-        of_tiles[some] += sums @ self._features(some, self.at)
-        parts = sums.transpose(1, 2).contiguous() @ self.tiles[some]
+        grad = self.pending[some]
+        of_tiles[some] += grad @ self._features(some, self.at)
+        parts = grad.transpose(1, 2).contiguous() @ self.tiles[some]
         for into, part in zip(self._in_boxes(of_maps, some, self.at), parts): into += part.view_as(into)
-    self.sums[tiles] = 0
+    self.pending[tiles] = 0
 
 @patch
 def gather_strays(self:_Held,
@@ -270,8 +270,8 @@ def gather_strays(self:_Held,
 @patch
 def settle(self:_Held) -> list[Tensor]: # of tiles and of maps
     "The sums of all gradients."
-    if self.sums is not None: self._hand_on(torch.arange(len(self.tiles), device=self.at.device))
-    self.sums = None
+    if self.pending is not None: self._hand_on(torch.arange(len(self.tiles), device=self.at.device))
+    self.pending = None
     return _Sums.settle(self)
 
 class _Peek(torch.autograd.Function):
