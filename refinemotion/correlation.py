@@ -203,9 +203,11 @@ def follow(self:_Held,
     "Move the boxes that have to."
     corner = corner.view(*self.tiles.shape[:2], 2)
     low, high = (torch.minimum(o.clamp(min=0), self.last) for o in (corner, corner+side-1)) # first and last pixel of a window
-    stale = self._lost(low, high).any(1).nonzero()[:, 0]
-    if len(stale): self._move(stale, low, high)
-    return self._lost(low, high).flatten()
+    lost = self._lost(low, high)
+    if lost.any():
+        self._move(lost.any(1).nonzero()[:, 0], low, high)
+        lost = self._lost(low, high)
+    return lost.flatten()
 
 @patch
 def _lost(self:_Held, low:Tensor, high:Tensor) -> Tensor: # (tiles, places) bool
@@ -282,8 +284,9 @@ class _Peek(torch.autograd.Function):
         for some in strays.split(512):
             place, address = held._stray(rows[some], corner[some], side)
             windows[some] = (held.maps.flatten(0, 2)[address] @ place[:, :, None])[..., 0]
-        ctx.held, ctx.origin = held, held.origin.clone()
-        ctx.save_for_backward(index.int(), rows[strays], corner[strays], strays)
+        if ctx.needs_input_grad[0]:
+            ctx.held, ctx.origin = held, held.origin.clone()
+            ctx.save_for_backward(index.int(), rows[strays], corner[strays], strays)
         return windows.view(-1, side, side)
     @staticmethod
     def backward(ctx, grad):

@@ -314,19 +314,19 @@ def _taught_layout(device) -> torch.memory_format:
 
 @patch
 def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
-    training, told, predictions = torch.is_grad_enabled(), iters-(tail or iters), []
+    training, untaught, predictions = torch.is_grad_enabled(), iters-(tail or iters), []
     pace = EXACT if training or every else self.pace
     i, state, flow = 0, first.state, _at_eighth(start, first.state[:, :2])
     rough = dict(dtype=dtype_on(pace.precision, flow.device), memory_format=torch.channels_last)
     fine = dict(dtype=torch.float32, memory_format=_taught_layout(flow.device) if training else torch.channels_last)
-    drafts = told if training else 0 if rough == fine else max(iters-pace.polish, 0)
+    drafts = untaught if training else 0 if rough == fine else max(iters-pace.polish, 0)
     while i < iters:
         with torch.set_grad_enabled(training and i >= drafts):
             if i in (0, drafts): state, step = state.float(), self._updates(first, **rough if i < drafts else fine)
             state, correction = step(state, matches(flow), flow.detach())
             flow = flow.detach() + correction.float()
         i = self._skip(i+1, drafts or iters, correction, pace.settle)
-        if i == iters or every and i > told: predictions.append(self._upsample(flow, state.float()))
+        if i == iters or every and i > untaught: predictions.append(self._upsample(flow, state.float()))
     return predictions
 
 @patch

@@ -344,10 +344,9 @@ def refine(
     "Make a model better on a video, from nothing but the video."
     clock = time.monotonic()
     original = _frozen_copy(model, weights, device, pace)
-    teacher, road = _its_teacher(teacher, teacher_weights, original, pace), road_of(original)
-    video, shop = _open(video, size), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
+    teacher, road, video = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), _open(video, size)
     usual = road.limits(video.size)
-    limits = as_limits(gate, usual)
+    limits, shop = as_limits(gate, usual), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
     iters = iters or original.iters
     recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, **road.settle(video.size))
     balance = road.balance(video.size) if balance is None else balance or None
