@@ -574,7 +574,7 @@ def run_demo(
     from refinemotion.scenes import load_clip
     refuse_existing(Path(out), (), overwrite or _is_demo(Path(out)))
     original, scene = load_model('raft-mini', device=device), load_clip()
-    print(f'raft-mini, {len(scene.frames)} frames of {scene.frames.shape[-1]}×{scene.frames.shape[-2]} pixels, {steps} steps: a minute or two', flush=True)
+    print(f'raft-mini, {len(scene.frames)} frames of {scene.frames.shape[-1]}×{scene.frames.shape[-2]} pixels, {steps} steps: a few minutes', flush=True)
     result = refine(package_data('data/clip.mp4'), original, out=out, recipe=Recipe(steps=steps, seed=seed), overwrite=True, progress=_watched())
     rows = zip(('all pixels', 'seen in both frames'), clip_errors(original, scene), clip_errors(result.model, scene))
     print(lay_out([_change(*row) for row in rows], 'end-point error', 'before', 'after', 'change'))

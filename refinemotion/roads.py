@@ -24,8 +24,8 @@ from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
 from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
 from .densify import Filled
-from .sample import APART, Balance, LabelSampler, Rehearsal
-from .trails import TrackSampler
+from .sample import APART, Balance, LabelSampler, Rehearsal, need_twos
+from .trails import TrackSampler, need_drawn
 from .finetune import TRACKS, Recipe
 from .gate import Limits, apart, census, compare, flows_of, heard, mean_of, measured, over_ways, split_pairs, testimony
 
@@ -64,7 +64,7 @@ class FlowRoad:
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for flow
         if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
         if queries is not None: raise InputError('queries name the points that matter, but a flow model is taught on every pixel; leave them out')
-        if recipe.both and recipe.batch % 2: raise InputError(f'batch is {recipe.batch}; with both directions it must be even')
+        need_twos(recipe.batch, recipe.both)
     def filter(self, labels:Labels, check:dict, progress:bool) -> pd.DataFrame:
         return filter_labels(labels, **LOOSE | check, progress=progress) if {'alpha', 'beta'} & check.keys() else filter_as_usual(labels, **check, progress=progress)
     def split(self, labels:Labels) -> tuple[list, list]: return split_pairs(len(labels), without=broken_pairs(labels))
@@ -129,7 +129,7 @@ class TrackRoad:
     def settle(self, size:tuple) -> dict: return dict(steps=TRACKS.steps, crop=TRACKS.crop, blend=TRACKS.blend)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for tracks
-        if balance and balance.weigh: raise InputError('tracks are drawn more often, not weighed; leave out weigh')
+        need_drawn(balance)
         if fill: raise InputError('fill is for labels of pixels; tracks have no holes to fill')
         if recipe.rehearsal: raise InputError('rehearsal is for flow; leave it out for trackers')
     def filter(self, labels:TrackLabels, check:dict, progress:bool) -> pd.DataFrame: return filter_tracks(labels, **check, progress=progress)
