@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import dtype_on, full_float32, length, recorder
+from .convolution import convolution, prepared
 from .correlation import Matches, fits
 from .models import EXACT, FlowModel, WeightCard, register_model, there_and_back
 
@@ -175,34 +176,32 @@ def primed(self:ConvGRU,
     "The unit with the context's share worked out."
     steps = [self._share(context, name) for name, _ in self.passes]
     def step(h:Tensor, x:Tensor) -> Tensor:
-        for gates, candidate, share, pad in steps:
+        for gates, candidate, share in steps:
             both, last = share.split([2*h.shape[1], h.shape[1]], 1)
-            z, r = (F.conv2d(torch.cat([h, x], 1), gates, padding=pad) + both).sigmoid().chunk(2, 1)
-            new = (F.conv2d(torch.cat([r*h, x], 1), candidate, padding=pad) + last).tanh()
+            z, r = (gates(torch.cat([h, x], 1)) + both).sigmoid().chunk(2, 1)
+            new = (candidate(torch.cat([r*h, x], 1)) + last).tanh()
             h = torch.lerp(h, new.to(h.dtype), z.to(h.dtype))
         return h
     return step
-
-def _layout(x:Tensor) -> torch.memory_format: return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 @patch
 def _share(self:ConvGRU, context:Tensor, name:str) -> tuple:
     convs = [getattr(self, f'conv{gate}{name}') for gate in 'zrq']
     hidden, c = convs[0].out_channels, context.shape[1]
     weights, biases = (torch.cat([getattr(conv, kind) for conv in convs]) for kind in ('weight', 'bias'))
-    changing = torch.cat([weights[:, :hidden], weights[:, hidden+c:]], 1).contiguous(memory_format=_layout(context))
+    changing = torch.cat([weights[:, :hidden], weights[:, hidden+c:]], 1).contiguous(memory_format=torch.channels_last)
     share = F.conv2d(context, weights[:, hidden:hidden+c], biases, padding=convs[0].padding)
-    return changing[:2*hidden], changing[2*hidden:], share, convs[0].padding
+    return *(convolution(kernel, padding=convs[0].padding) for kernel in changing.split([2*hidden, hidden])), share
 
 @patch
 def primed(self:UpdateBlock,
     context:Tensor # (b, c, h, w)
 ) -> Callable: # (state, matches, flow) to (state, correction)
     "The update with the context's share worked out."
-    gru = self.gru.primed(context)
+    gru, encoder, flow_head = self.gru.primed(context), prepared(self.encoder), prepared(self.flow_head)
     def step(state:Tensor, matches:Tensor, flow:Tensor) -> tuple[Tensor, Tensor]:
-        state = gru(state, self.encoder(matches, flow))
-        return state, self.flow_head(state)
+        state = gru(state, encoder(matches, flow))
+        return state, flow_head(state)
     return step
 
 # %% ../nbs/06_raft.ipynb #cfec855a
@@ -304,25 +303,21 @@ def _at_eighth(flow:Tensor, like:Tensor) -> Tensor: # (b, 2, h, w) feature pixel
     return torch.zeros_like(like) if flow is None else F.avg_pool2d(flow, 8)/8
 
 @patch
-def _updates(self:RAFT, first:Encoding, **how) -> Callable: # (state, matches, flow) to (state, correction), in a precision and a layout
-    block = self.update_block if how['dtype'] == torch.float32 else deepcopy(self.update_block).to(how['dtype'])
+def _updates(self:RAFT, first:Encoding, dtype:torch.dtype) -> Callable: # (state, matches, flow) to (state, correction)
+    block, how = self.update_block if dtype == torch.float32 else deepcopy(self.update_block).to(dtype), dict(dtype=dtype, memory_format=torch.channels_last)
     step = block.primed(first.context.to(**how))
     return lambda *inputs: step(*(o.to(**how) for o in inputs))
-
-def _taught_layout(device) -> torch.memory_format:
-    return torch.contiguous_format if device.type == 'cpu' and not torch.is_autocast_enabled('cpu') else torch.channels_last
 
 @patch
 def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
     training, untaught, predictions = torch.is_grad_enabled(), iters-(tail or iters), []
     pace = EXACT if training or every else self.pace
     i, state, flow = 0, first.state, _at_eighth(start, first.state[:, :2])
-    rough = dict(dtype=dtype_on(pace.precision, flow.device), memory_format=torch.channels_last)
-    fine = dict(dtype=torch.float32, memory_format=_taught_layout(flow.device) if training else torch.channels_last)
-    drafts = untaught if training else 0 if rough == fine else max(iters-pace.polish, 0)
+    rough = dtype_on(pace.precision, flow.device)
+    drafts = untaught if training else 0 if rough == torch.float32 else max(iters-pace.polish, 0)
     while i < iters:
         with torch.set_grad_enabled(training and i >= drafts):
-            if i in (0, drafts): state, step = state.float(), self._updates(first, **rough if i < drafts else fine)
+            if i in (0, drafts): state, step = state.float(), self._updates(first, rough if i < drafts else torch.float32)
             state, correction = step(state, matches(flow), flow.detach())
             flow = flow.detach() + correction.float()
         i = self._skip(i+1, drafts or iters, correction, pace.settle)
