@@ -274,7 +274,8 @@ class RAFT(FlowModel):
 
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
-        layout = torch.channels_last if self.small or torch.is_grad_enabled() else torch.contiguous_format
+        last = self.small or torch.is_grad_enabled() and dtype_on('bfloat16', 'cpu') != torch.float32
+        layout = torch.channels_last if last else torch.contiguous_format
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
