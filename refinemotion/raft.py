@@ -10,7 +10,7 @@ __all__ = ['InstanceNorm', 'ResidualBlock', 'BottleneckBlock', 'Encoder', 'Motio
 # %% ../nbs/06_raft.ipynb #10af7892
 import re
 from copy import deepcopy
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Callable, NamedTuple
 
 import torch
@@ -27,8 +27,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     "Instance normalisation that keeps the memory layout of its input."
     def forward(self, x:Tensor) -> Tensor: # (b, c, h, w)
         if not x.is_contiguous(memory_format=torch.channels_last): return super().forward(x)
-        found = [F.batch_norm(image, None, None, training=True, eps=self.eps) for image in x.split(1)]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        normed = partial(F.batch_norm, running_mean=None, running_var=None, training=True, eps=self.eps)
+        return normed(x) if len(x) == 1 else torch.cat([normed(image) for image in x.split(1)]) # a single image is not split: that would be put together again on the way back
 
 _NORMS = {'instance': InstanceNorm, 'batch': nn.BatchNorm2d, 'none': lambda planes: nn.Identity()}
 
