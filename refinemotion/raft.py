@@ -274,8 +274,8 @@ class RAFT(FlowModel):
 
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
-        last = self.small or torch.is_grad_enabled() and dtype_on('bfloat16', 'cpu') != torch.float32
-        layout = torch.channels_last if last else torch.contiguous_format
+        layout = torch.channels_last if self.small or torch.is_grad_enabled() else torch.contiguous_format
+        if torch.is_grad_enabled(): encoder = prepared(encoder)
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
@@ -295,10 +295,11 @@ class RAFT(FlowModel):
 
 # %% ../nbs/06_raft.ipynb #cc6b4414
 @patch
-def _upsample(self:RAFT, flow:Tensor, state:Tensor) -> Tensor:
-    if self.small: return upsample_bilinear(flow)
+def _upsampler(self:RAFT) -> Callable: # (flow, state) to flow in pixels
+    if self.small: return lambda flow, state: upsample_bilinear(flow)
     widen, bend, last = self.update_block.mask
-    return upsample_convex(flow, F.conv2d(bend(widen(state)), .25*last.weight, .25*last.bias))
+    widen, last = convolution(widen.weight, widen.bias, widen.padding), convolution(.25*last.weight, .25*last.bias)
+    return lambda flow, state: upsample_convex(flow, last(bend(widen(state))))
 
 def _at_eighth(flow:Tensor, like:Tensor) -> Tensor: # (b, 2, h, w) feature pixels
     return torch.zeros_like(like) if flow is None else F.avg_pool2d(flow, 8)/8
@@ -313,7 +314,7 @@ def _updates(self:RAFT, first:Encoding, dtype:torch.dtype) -> Callable: # (state
 def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, start:Tensor, tail:int) -> list[Tensor]:
     training, untaught, predictions = torch.is_grad_enabled(), iters-(tail or iters), []
     pace = EXACT if training or every else self.pace
-    i, state, flow = 0, first.state, _at_eighth(start, first.state[:, :2])
+    i, state, flow, upsample = 0, first.state, _at_eighth(start, first.state[:, :2]), self._upsampler()
     rough = dtype_on(pace.precision, flow.device)
     drafts = untaught if training else 0 if rough == torch.float32 else max(iters-pace.polish, 0)
     while i < iters:
@@ -322,7 +323,7 @@ def _refine(self:RAFT, first:Encoding, matches:Matches, iters:int, every:bool, s
             state, correction = step(state, matches(flow), flow.detach())
             flow = flow.detach() + correction.float()
         i = self._skip(i+1, drafts or iters, correction, pace.settle)
-        if i == iters or every and i > untaught: predictions.append(self._upsample(flow, state.float()))
+        if i == iters or every and i > untaught: predictions.append(upsample(flow, state.float()))
     return predictions
 
 @patch
