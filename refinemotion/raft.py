@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import dtype_on, full_float32, length, recorder
-from .convolution import convolution, prepared
+from .convolution import convolution, is_quick, prepared
 from .correlation import Matches, fits
 from .models import EXACT, FlowModel, WeightCard, register_model, there_and_back
 
@@ -274,8 +274,9 @@ class RAFT(FlowModel):
 
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
-        layout = torch.channels_last if self.small or torch.is_grad_enabled() else torch.contiguous_format
-        if torch.is_grad_enabled(): encoder = prepared(encoder)
+        taught = torch.is_grad_enabled()
+        last = self.small or taught and (is_quick() or torch.is_autocast_enabled('cpu'))
+        layout, encoder = torch.channels_last if last else torch.contiguous_format, prepared(encoder) if taught else encoder
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
