@@ -10,7 +10,6 @@ import os
 from copy import copy
 from ctypes import CDLL, c_void_p
 from functools import lru_cache, partial
-from pathlib import Path
 from shlex import split
 from subprocess import DEVNULL, SubprocessError, run
 from tempfile import TemporaryDirectory
@@ -85,7 +84,11 @@ INLINE void spread(int k, const vector *d, int s, vector *out, int t) {
     }
 }
 
-enum { WINDOWS, SPREAD, RESULTS };
+enum { WINDOWS, SPREADS, RESULTS };
+
+INLINE void into_tile(int what, int k, const vector *d, int s, vector *out, int t) {
+    if (what == WINDOWS) before(k, d, s, out, t); else spread(k, d, s, out, t);
+}
 
 INLINE void run(int what, int kh, int kw, REAL *picture, REAL *tiles, const REAL *bias, int h, int w, int c, int from, int to, int threads) {
     int nh = many(kh), nw = many(kw), th = tile(kh), tw = tile(kw);
@@ -117,9 +120,9 @@ INLINE void run(int what, int kh, int kw, REAL *picture, REAL *tiles, const REAL
                 #pragma GCC unroll 36
                 for (int j = 0; j < rows*columns; j++) d[j] = at[j] ? (vector)*(anywhere *)(at[j] + i) : (vector){0};
                 #pragma GCC unroll 8
-                for (int u = 0; u < rows; u++) if (what == WINDOWS) before(kw, d + u*columns, 1, half + u*nw, 1); else spread(kw, d + u*columns, 1, half + u*nw, 1);
+                for (int u = 0; u < rows; u++) into_tile(what, kw, d + u*columns, 1, half + u*nw, 1);
                 #pragma GCC unroll 8
-                for (int v = 0; v < nw; v++) if (what == WINDOWS) before(kh, half + v, nw, m + v, nw); else spread(kh, half + v, nw, m + v, nw);
+                for (int v = 0; v < nw; v++) into_tile(what, kh, half + v, nw, m + v, nw);
                 #pragma GCC unroll 36
                 for (int j = 0; j < nh*nw; j++) *(anywhere *)(sums + j*apart + i) = m[j];
             }
@@ -132,7 +135,7 @@ INLINE void run(int what, int kh, int kw, REAL *picture, REAL *tiles, const REAL
     else if (kh == 1) run(what, 1, 5, picture, tiles, bias, h, w, c, from, to, threads); \
     else run(what, 5, 1, picture, tiles, bias, h, w, c, from, to, threads); }
 KINDS(windows, WINDOWS)
-KINDS(spreads, SPREAD)
+KINDS(spreads, SPREADS)
 KINDS(results, RESULTS)
 """
 
@@ -142,7 +145,7 @@ def _compiled(dtype:torch.dtype) -> CDLL: # or None
     real = {torch.float32: 'float', torch.float64: 'double'}[dtype]
     try:
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            path = str(Path(folder)/'winograd.so')
+            path = f'{folder}/winograd.so'
             command = [*split(os.environ.get('CC', 'cc')), '-O2', '-march=native', '-fopenmp', '-shared', '-fPIC', f'-DREAL={real}', '-x', 'c', '-', '-o', path]
             run(command, input=_SOURCE.encode(), stdout=DEVNULL, stderr=DEVNULL, timeout=60, check=True)
             return CDLL(path)
@@ -175,7 +178,10 @@ def _convolved(x:Tensor, sums:Tensor, bias:Tensor, size:tuple) -> Tensor: # (b, 
     bias = x.new_zeros(o) if bias is None else bias.contiguous()
     n, lots = _lots(picture, size)
     windows, products = _room(x, n, x.shape[1]), _room(x, n, o)
-    for lot in lots: _make('results', _places(found), torch.bmm(_make('windows', picture, windows(lot), size, lot), sums, out=products(lot)), size, lot, bias)
+    places = _places(found)
+    for lot in lots:
+        torch.bmm(_make('windows', picture, windows(lot), size, lot), sums, out=products(lot))
+        _make('results', places, products(lot), size, lot, bias)
     return found
 
 def _taught(x:Tensor, gradient:Tensor, size:tuple) -> Tensor: # (b, c, h, w) and (b, o, h, w) to (n, c, o), the gradient of the kernel's sums

@@ -275,8 +275,9 @@ class RAFT(FlowModel):
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
         taught = torch.is_grad_enabled()
-        last = self.small or taught and (is_quick() or torch.is_autocast_enabled('cpu'))
-        layout, encoder = torch.channels_last if last else torch.contiguous_format, prepared(encoder) if taught else encoder
+        last = self.small or taught and (torch.is_autocast_enabled('cpu') or is_quick())
+        layout = torch.channels_last if last else torch.contiguous_format
+        if taught: encoder = prepared(encoder)
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
