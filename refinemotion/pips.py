@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import InputError, Pad, full_float32, points_inside, to_device, to_frames
+from .convolution import prepared, teaching_layout
 from .correlation import halvings, read_scores
 from .models import TrackModel, WeightCard, check_queries, register_model
 from .raft import InstanceNorm, ResidualBlock
@@ -171,7 +172,9 @@ class PIPs(TrackModel):
         frames:Tensor # (b, 3, h, w) float 0..255, padded
     ) -> Tensor: # (b, c, h/stride, w/stride)
         "The work done once per frame."
-        return self.fnet(2*(frames/255) - 1)
+        frames = 2*(frames/255) - 1
+        if frames.device.type != 'cpu' or not torch.is_grad_enabled(): return self.fnet(frames)
+        return prepared(self.fnet)(frames.contiguous(memory_format=teaching_layout()))
 
     def on_map(self,
         xy:Tensor, # (…, 2) pixels of a frame

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import dtype_on, full_float32, length, recorder
-from .convolution import convolution, is_quick, prepared
+from .convolution import convolution, prepared, teaching_layout
 from .correlation import Matches, fits
 from .models import EXACT, FlowModel, WeightCard, register_model, there_and_back
 
@@ -274,10 +274,8 @@ class RAFT(FlowModel):
 
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
-        taught = torch.is_grad_enabled()
-        last = self.small or taught and (torch.is_autocast_enabled('cpu') or is_quick())
-        layout = torch.channels_last if last else torch.contiguous_format
-        if taught: encoder = prepared(encoder)
+        layout = torch.channels_last if self.small else torch.contiguous_format
+        if torch.is_grad_enabled(): encoder, layout = prepared(encoder), layout if self.small else teaching_layout()
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
