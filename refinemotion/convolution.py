@@ -189,7 +189,7 @@ def _taught(x:Tensor, gradient:Tensor, size:tuple) -> Tensor: # (b, c, h, w) and
     n, lots = _lots(picture, size)
     c, o = x.shape[1], gradient.shape[3]
     windows, spreads, total = _room(x, n, c), _room(x, n, o), x.new_empty(n, c, o)
-    for lot in lots: total.baddbmm_(_make('windows', picture, windows(lot), size, lot).transpose(1, 2), _make('spreads', gradient, spreads(lot), size, lot), beta=lot.start and 1)
+    for lot in lots: total.baddbmm_(_make('windows', picture, windows(lot), size, lot).transpose(1, 2), _make('spreads', gradient, spreads(lot), size, lot), beta=int(lot.start > 0)) # the first writes
     return total
 
 class _Winograd(torch.autograd.Function):
@@ -232,7 +232,7 @@ def convolution(
     if not _pays(kernel, bias, padding): return theirs
     sums, turned = _kernel_sums(kernel), _kernel_sums(_turned_about(kernel)) if torch.is_grad_enabled() else None
     def convolve(x:Tensor) -> Tensor:
-        fits = x.dim() == 4 and (x.shape[1], x.dtype, x.device) == (kernel.shape[1], kernel.dtype, kernel.device)
+        fits = x.dim() == 4 and len(x) and (x.shape[1], x.dtype, x.device) == (kernel.shape[1], kernel.dtype, kernel.device)
         return _Winograd.apply(x, sums, turned, bias, kernel.shape[2:]) if fits and (turned is not None or not torch.is_grad_enabled()) else theirs(x)
     return convolve
 

@@ -274,8 +274,9 @@ class RAFT(FlowModel):
 
     def _look(self, encoder, frames):
         if frames.device.type != 'cpu': return encoder(frames)
-        layout = torch.channels_last if self.small else torch.contiguous_format
-        if torch.is_grad_enabled(): encoder, layout = prepared(encoder), layout if self.small else teaching_layout()
+        taught = torch.is_grad_enabled()
+        layout = torch.channels_last if self.small else teaching_layout() if taught else torch.contiguous_format
+        if taught: encoder = prepared(encoder)
         return torch.cat([encoder(frame.contiguous(memory_format=layout)) for frame in frames.split(1)])
 
     def _known(self, known):
