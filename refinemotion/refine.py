@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_PIXELS', 'FATES', 'SINGLE_LOOK', 'working_size', 'Workshop', 'draw_fates', 'draw_losses', 'draw_both_tracks',
-           'write_report', 'Refined', 'as_recipe', 'refine']
+           'write_report', 'Refined', 'as_recipe', 'Plan', 'plan_run', 'refine']
 
 # %% ../nbs/14_refine.ipynb #d5f6516a
 import json, os, shutil, time
@@ -212,15 +212,11 @@ def _version() -> str:
     try: return version('refinemotion')
     except PackageNotFoundError: return 'checkout'
 
-def _describe(video:Video, model:TrackModel, teacher:TrackModel, views:tuple, augment:Augment, recipe:Recipe, fill:Agreement, balance:Balance, **plain) -> dict:
-    return dict(refinemotion=_version(), source=video.name, size=list(video.size), model=model.arch, start=weights_hash(model),
-        teacher=teacher.arch, teacher_weights=weights_hash(teacher), views=[asdict(view) for view in views],
-        pace=model.pace.story, augment=asdict(augment), recipe=asdict(recipe), **plain,
-        fill=fill and fill._asdict(), balance=balance and balance.story)
-
-def _open(video, size) -> Video:
-    video = video if isinstance(video, Video) else Video(video)
-    return Video(video, size=size or working_size(*video.size))
+def _describe(plan, model:TrackModel, teacher:TrackModel, augment:Augment, fill:Agreement, **plain) -> dict:
+    return dict(refinemotion=_version(), source=plan.video.name, size=list(plan.video.size), model=model.arch, start=weights_hash(model),
+        teacher=teacher.arch, teacher_weights=weights_hash(teacher), views=[asdict(view) for view in plan.views],
+        pace=model.pace.story, augment=asdict(augment), recipe=asdict(plan.recipe), iters=plan.iters, **plain,
+        fill=fill and fill._asdict(), balance=plan.balance and plan.balance.story)
 
 # %% ../nbs/14_refine.ipynb #ad651a0f
 SINGLE_LOOK = dict(views=PLAIN, **PAPER, gate=False, balance=False, # plain self-labelling, as this package first did it
@@ -249,13 +245,40 @@ def _asked(queries, video:Video) -> Tensor: # (n, 3), in pixels of the video as 
 
 def as_recipe(
     recipe, # a `Recipe`, a dictionary of what shall be other than usual, or None
-    usual:Recipe # see `FlowRoad` and `TrackRoad`
+    usual:Recipe, # see `FlowRoad` and `TrackRoad`
+    iters:int=None # refinement iterations where none are named
 ) -> Recipe:
-    "A recipe with all its settings."
-    return replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
+    "A recipe with all its settings: what it leaves open is as usual."
+    recipe = replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
+    return replace(recipe, **{key: value for key, value in (vars(usual) | dict(iters=iters)).items() if getattr(recipe, key) is None})
 
-def _settled(recipe:Recipe, **found) -> Recipe: # what it left open, as the video has it
-    return replace(recipe, **{key: value for key, value in found.items() if getattr(recipe, key) is None})
+@dataclass
+class Plan:
+    "What a run will do."
+    video:Video # at the size at which it is refined
+    iters:int # refinement iterations of labels and comparison
+    views:tuple # of `View`, for labels
+    recipe:Recipe # of the lessons
+    balance:Balance # which labels count more; None: they are alike
+    limits:Limits # what the gate asks for, or would ask for
+
+def plan_run(
+    model:TrackModel, # the start
+    video, # as for `refine`, and so are the others
+    iters:int=None,
+    size=None,
+    views:tuple=None,
+    balance=None,
+    recipe=None,
+    gate=True,
+    **rest # of what `refine` takes; nothing here depends on it
+) -> Plan:
+    "What was asked for, and for the rest what is usual for such a model and frames of that size."
+    road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), iters or model.iters
+    video = Video(video, size=size or working_size(*video.size))
+    views, limits = views or road.views(video.size), road.limits(video.size)
+    balance = road.balance(video.size) if balance is None else balance or None
+    return Plan(video, iters, views, as_recipe(recipe, road.recipe(video.size), iters), balance, as_limits(gate, limits) or limits)
 
 def _check_input(video:Video, model:TrackModel, recipe:Recipe):
     with left_alone(model, recipe.frozen): pass # names that are there
@@ -344,21 +367,17 @@ def refine(
     "Make a model better on a video, from nothing but the video."
     clock = time.monotonic()
     original = _frozen_copy(model, weights, device, pace)
-    teacher, road, video = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), _open(video, size)
-    usual = road.limits(video.size)
-    limits, shop = as_limits(gate, usual), Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite)
-    iters = iters or original.iters
-    recipe = _settled(as_recipe(recipe, road.recipe), iters=iters, **road.settle(video.size))
-    balance = road.balance(video.size) if balance is None else balance or None
+    teacher, road, plan = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), plan_run(original, video, iters, size, views, balance, recipe, gate)
+    video, iters, recipe, balance = plan.video, plan.iters, plan.recipe, plan.balance
+    shop, check = Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite), road.check(alpha, beta, color, within)
     road.refuse(recipe, balance, fill, denser, queries)
     _check_input(video, original, recipe)
-    views, check = views or road.views(video.size), road.check(alpha, beta, color, within)
     asked = None if queries is None else _asked(queries, video)
-    config = _describe(video, original, teacher, views, augment, recipe, fill, balance, iters=iters, filter=check, gate=gate and limits._asdict(),
+    config = _describe(plan, original, teacher, augment, fill, filter=check, gate=gate and plan.limits._asdict(),
         queries=None if asked is None else asked.tolist(), points=points, denser=denser)
     _check_store(labels, shop)
     shop.begin(config)
-    store = _label(road, shop, labels, video, teacher, iters=iters, views=views, points=points, denser=denser, queries=asked, progress=progress)
+    store = _label(road, shop, labels, video, teacher, iters=iters, views=plan.views, points=points, denser=denser, queries=asked, progress=progress)
     kept = _filter(road, store, check, progress)
     train, held = road.split(store)
     sampler, told = road.sampler(store, recipe, train, augment, balance, fill), road.testimony(original, store, held, balance, progress)
@@ -367,7 +386,7 @@ def refine(
     if gate: lookout.best(student)
     answers = tuple(road.answers(net, store, told, iters, progress, name) for net, name in ((original, 'before'), (student, 'after')))
     metrics = road.compare(store, told, *answers)
-    verdict = judge(metrics, limits or usual, recipe.blend)
+    verdict = judge(metrics, plan.limits, recipe.blend)
     used = verdict.accepted or not gate
     config |= dict(frames=store.story['n_frames'], notes=[*video.notes, *road.notes(store, train, held)], held_out=held != train and held, kept=kept.loc['all', 'kept'], filter={key: value for key, value in store.keep_story.items() if key != 'checks'}, refined=weights_hash(student),
         verdict=asdict(verdict) | dict(used=used))

@@ -51,15 +51,15 @@ def draw_flows(
 
 class FlowRoad:
     "Pairs of frames, and the flow of all their pixels."
-    recipe, store = Recipe(), Labels # how students are taught unless told otherwise, and where labels are kept
+    store = Labels # where labels are kept
     caption = 'Within a row, the same colours mean the same motion.' # of what `draw` draws
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
     def balance(self, size:tuple) -> Balance: return APART if is_large(size) else None # which labels count more
     def limits(self, size:tuple) -> Limits: return Limits(way=.08) if is_large(size) else Limits() # what the gate asks for
-    def settle(self, size:tuple) -> dict: # what a recipe may leave open
+    def recipe(self, size:tuple) -> Recipe: # how students are taught
         much = dict(steps=100, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if is_large(size) else dict(steps=480, crop=(192, 320))
-        return much | dict(blend=.75)
+        return Recipe(**much, blend=.75)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for flow
         if denser: raise InputError('denser adds points for trackers, but a flow model is taught on every pixel; leave it out')
@@ -120,13 +120,13 @@ def draw_trails(
 
 class TrackRoad:
     "Windows of frames, and points followed through them."
-    recipe, store = TRACKS, TrackLabels
+    store = TrackLabels
     caption = 'The last frame of a window, and the tracks that led there.'
 
     def views(self, size:tuple) -> tuple: return PLAIN + (View(1.5),)
     def balance(self, size:tuple) -> Balance: return None
     def limits(self, size:tuple) -> Limits: return Limits()
-    def settle(self, size:tuple) -> dict: return dict(steps=TRACKS.steps, crop=TRACKS.crop, blend=TRACKS.blend)
+    def recipe(self, size:tuple) -> Recipe: return TRACKS
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return dict(within=within)
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for tracks
         need_drawn(balance)

@@ -25,9 +25,7 @@ from .show import palette
 from .models import EXACT, TrackModel, load_model, weights_hash
 from .evaluate import Comparison, Setting, choose_videos, compare_tables, evaluate, read_table, write_table
 from .finetune import blend
-from .gate import as_limits
-from .roads import road_of
-from .refine import as_recipe, refine
+from .refine import plan_run, refine
 
 # %% ../nbs/14_trials.ipynb #b69e7711
 def _read(path:Path) -> dict: return json.loads(path.read_text()) if path.exists() else {}
@@ -123,8 +121,8 @@ def _known_score(folder, name:str, looks:str): # of the original, by an earlier 
 
 def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, labels, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
-    looks = video_print(video)
-    _agree(story, _read(story) | {name: looks}, 'with other videos')
+    looks, plan = video_print(video), plan_run(model, video.video, **how)
+    _agree(story, _read(story) | _flat({name: looks} | {key: o for key, o in vars(plan).items() if key != 'video'}), 'with other videos or settings')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
     if labels is not None and (Path(labels)/name/'labels/labels.json').exists(): how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
@@ -159,8 +157,7 @@ def trial(
     "Refine a model on each video of a set, and score it before and after."
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
     if labels is not None and not (Path(labels)/'trial.json').exists(): raise StoreError(f'{labels}: holds no trial whose labels could be taught; expected its folder')
-    told = how | dict(recipe=as_recipe(how.get('recipe'), road_of(model).recipe)) | (dict(gate=as_limits(how['gate'])) if 'gate' in how else {})
-    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **told)), 'with other settings')
+    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
     before, after = (_gather(folder, names, when) for when in _WHEN)
