@@ -157,6 +157,7 @@ def trial(
     "Refine a model on each video of a set, and score it before and after."
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
     if labels is not None and not (Path(labels)/'trial.json').exists(): raise StoreError(f'{labels}: holds no trial whose labels could be taught; expected its folder')
+    plan_run(model, dataset[names[0]].video, **how) # what nobody can do is refused before the first file
     _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how)), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
