@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['InstanceNorm', 'ResidualBlock', 'BottleneckBlock', 'Encoder', 'MotionEncoder', 'ConvGRU', 'FlowHead', 'UpdateBlock',
-           'upsample_bilinear', 'upsample_convex', 'Encoding', 'RAFT', 'raft_mini', 'raft_small', 'raft_large',
-           'worst_difference']
+           'upsample_bilinear', 'upsample_convex', 'Encoding', 'RAFT', 'raft_mini', 'raft_small', 'raft_large']
 
 # %% ../nbs/06_raft.ipynb #10af7892
 import re
@@ -381,11 +380,3 @@ def raft_small() -> RAFT: return RAFT(small=True)
     WeightCard('sintel', trained_on='FlyingChairs, FlyingThings3D, then Sintel, KITTI, HD1K', member='models/raft-sintel.pth',
         sha256='90630d2e7d488a0d3ccb5e8194524850c4c05c732ea4ff99799822c7fa5c5cbf', **_PRINCETON))
 def raft_large() -> RAFT: return RAFT(small=False)
-
-# %% ../nbs/06_raft.ipynb #1ee3e658
-def worst_difference(
-    a:Tensor, # (…, 2, h, w) pixels
-    b:Tensor # the same shape
-) -> float: # pixels
-    "The largest distance between two flow fields."
-    return length(a-b).max().item()
