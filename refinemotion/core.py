@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
-           'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize', 'resize_flow',
-           'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory', 'to_device',
-           'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder', 'atomic_path', 'write_json', 'spool',
-           'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'need_whole', 'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize',
+           'resize_flow', 'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory',
+           'to_device', 'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder', 'atomic_path', 'write_json',
+           'spool', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from queue import Full, Queue
 from tempfile import TemporaryFile, mkstemp
@@ -47,6 +48,15 @@ def did_you_mean(
     if near := get_close_matches(str(name), names, n=1): return f'; did you mean {near[0]!r}?'
     listed = sorted(names if listed is None else listed)
     return f'; there are {", ".join(listed[:12]) or "none"}' + (f' and {len(listed)-12} more' if len(listed) > 12 else '')
+
+# %% ../nbs/00_core.ipynb #57d31bfa
+def need_whole(
+    value, # given
+    name:str, # what it counts
+    least:int=1
+):
+    "Refuse what is no count."
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least: raise InputError(f'{name} is {value!r}; expected a whole number, at least {least}')
 
 # %% ../nbs/00_core.ipynb #1d43774d
 def pixel_grid(
@@ -200,6 +210,7 @@ def to_frames(
     if not x.is_floating_point(): raise InputError(f'frames are {x.dtype}; expected uint8, or floats in 0..255')
     if not torch.isfinite(x).all() or x.min() < 0 or x.max() > 255:
         raise InputError('float frames must be finite and in 0..255; got values outside that')
+    if x.max() <= 1 and (x % 1).any(): raise InputError('float frames must be in 0..255; these are in 0..1: multiply them by 255')
     return x.round().to(torch.uint8).contiguous()
 
 # %% ../nbs/00_core.ipynb #f2472f5b

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, Pad, StoreError, atomic_path, length, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
+from .core import InputError, Pad, StoreError, atomic_path, length, need_whole, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
 from .datasets import Dataset, FlowPair, FlowVideo, PointVideo, first_queries, strided_queries
 from .filter import color_difference, cycle_mask, cycle_score
 from .models import EXACT, PACES, FlowModel, TrackModel, chain_tracks, weights_hash
@@ -305,7 +305,7 @@ class Setting:
     def __post_init__(self):
         if isinstance(self.size, str) and self.size != 'native': raise InputError(f'size is {self.size!r}; expected (height, width), one number, or native')
         if self.size not in (None, 'native'): fit_size(self.size, (16, 16))
-        if self.iters is not None and self.iters < 1: raise InputError(f'iters is {self.iters}; at least 1 iteration is needed')
+        if self.iters is not None: need_whole(self.iters, 'iters')
         Pad(16, 16, place=self.padding)
 
     def __str__(self):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 
 from fastcore.basics import patch
 
-from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, points_inside, recorder, to_device
+from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, need_whole, points_inside, recorder, to_device
 from .models import FlowModel, TrackModel, there_and_back, weights_hash
 from .sample import Batch
 from .trails import TrackBatch
@@ -64,12 +65,13 @@ class Recipe:
     frozen:tuple=() # parameters left as they are: those whose names begin with one of these, for example 'fnet'
 
     def __post_init__(self):
-        if self.steps is not None and self.steps < 1: raise InputError(f'steps is {self.steps}; at least 1 is needed')
-        if self.precision not in ('float32', 'bfloat16'): raise InputError(f'precision is {self.precision!r}; expected float32 or bfloat16')
-        if not 0 <= self.average < 1: raise InputError(f'average is {self.average}; expected 0 to below 1')
-        if self.blend is not None and not 0 < self.blend <= 1: raise InputError(f'blend is {self.blend}; expected above 0, up to 1')
-        if not 0 <= self.rehearsal <= 1: raise InputError(f'rehearsal is {self.rehearsal}; expected 0 to 1')
-        if self.tail < 0: raise InputError(f'tail is {self.tail}; expected 0 or more iterations')
+        for name, least in dict(steps=1, batch=1, iters=1, tail=0).items():
+            if getattr(self, name) is not None: need_whole(getattr(self, name), name, least)
+        for name, fits, expected in (('crop', self.crop is None or np.shape(self.crop) == (2,), 'rows and columns'), ('frozen', not isinstance(self.frozen, str), 'several names, like ("fnet",)'),
+            ('lr', 0 < self.lr < math.inf, 'a number above 0'), ('weight_decay', 0 <= self.weight_decay < math.inf, '0 or more'), ('warmup', 0 <= self.warmup <= 1, '0 to 1'), ('clip', self.clip > 0, 'a number above 0'),
+            ('gamma', 0 < self.gamma <= 1, 'above 0, up to 1'), ('precision', self.precision in ('float32', 'bfloat16'), 'float32 or bfloat16'), ('average', 0 <= self.average < 1, '0 to below 1'),
+            ('rehearsal', 0 <= self.rehearsal <= 1, '0 to 1'), ('blend', self.blend is None or 0 < self.blend <= 1, 'above 0, up to 1'), ('scores', 0 <= self.scores < math.inf, '0 or more')):
+            if not fits: raise InputError(f'{name} is {getattr(self, name)!r}; expected {expected}')
 
 TRACKS = Recipe(steps=150, batch=1, crop=(192, 320), lr=1e-4, iters=4, both=False, tail=0, blend=1., scores=.1) # for trackers
 PAPER = Recipe(steps=1000, batch=12, crop=(256, 512), lr=1e-4, clip=5., iters=32, both=False, tail=0, average=0., blend=1.)
@@ -102,7 +104,8 @@ def train_mode(
 # %% ../nbs/12_finetune.ipynb #6e921dda
 def _optimiser(model:nn.Module, recipe:Recipe):
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=recipe.lr, weight_decay=recipe.weight_decay, eps=1e-8)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.steps+1, pct_start=recipe.warmup,
+    total = recipe.steps + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=total, pct_start=recipe.warmup if recipe.warmup*total > 1 else 0.,
         anneal_strategy='linear', cycle_momentum=False)
     return optimiser, schedule
 
@@ -214,6 +217,7 @@ def blend(
     return into
 
 # %% ../nbs/12_finetune.ipynb #e860a721
+@torch.enable_grad()
 def finetune(
     model:TrackModel, # taught in place
     sampler:Callable, # step number to batch; must depend on nothing else

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (InputError, Pad, WeightsError, atomic_path, in_precision, machine_memory, package_data,
+from .core import (InputError, Pad, WeightsError, atomic_path, in_precision, machine_memory, need_whole, package_data,
     pick_device, points_inside, sample, sha256_of, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
@@ -144,7 +144,7 @@ def _as_input(x:Tensor, model:nn.Module) -> Tensor:
 
 @patch
 def _iters(self:FlowModel, iters):
-    if iters is not None and iters < 1: raise InputError(f'iters is {iters}; at least 1 iteration is needed')
+    if iters is not None: need_whole(iters, 'iters')
     return self.iters if iters is None else iters
 
 @patch

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import InputError, Pad, full_float32, points_inside, to_device, to_frames
+from .core import InputError, Pad, full_float32, need_whole, points_inside, to_device, to_frames
 from .convolution import prepared, teaching_layout
 from .correlation import halvings, read_scores
 from .models import TrackModel, WeightCard, check_queries, register_model
@@ -320,7 +320,7 @@ def follower(self:PIPs,
     iters:int=None # iterations; None: the model's own
 ) -> Callable: # queries to what `track` says of them
     "`track` for several sets of points of one clip, whose features are made once."
-    if iters is not None and iters < 1: raise InputError(f'iters is {iters}; at least 1 iteration is needed')
+    if iters is not None: need_whole(iters, 'iters')
     film = Film(self, to_frames(video))
     return lambda queries: self._follow(film, queries, iters or self.iters)
 

@@ -9,6 +9,7 @@ __all__ = ['CHOICES', 'REACH', 'grid_points', 'dense_queries', 'Trails', 'unbrok
 # %% ../nbs/08_tracks.ipynb #e5bd9054
 from collections import deque
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
@@ -19,9 +20,9 @@ from kornia.feature import gftt_response
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, ahead, atomic_path, points_inside, resize_xy, seed_generator, write_json
+from .core import InputError, ahead, atomic_path, need_whole, points_inside, resize_xy, seed_generator, write_json
 from .models import TrackModel, check_queries
-from .video import Video
+from .video import Video, need_frames
 from .views import PLAIN, View
 from .label import Labels, frozen, prepare_store, record_frames, store_path, tell_story
 
@@ -198,12 +199,13 @@ def label_tracks(
 ) -> TrackLabels:
     "Tracks of many points through short windows of a video, there and back, to disk."
     video, folder, view = video if isinstance(video, Video) else Video(video), Path(folder), max(views, key=lambda view: view.scale)
+    need_frames(len(list(islice(video, 2))), what=video.name)
     if queries is not None: queries = check_queries(queries, video.n, *video.size)
     if any(view.gap > 1 for view in views): raise InputError('a view that leaps adds up flow; tracks have gaps instead')
-    if step < 1: raise InputError(f'step is {step}; expected 1 or more frames')
+    need_whole(step, 'step')
     fine, span = view.size(video.size), teacher.window if span is None else span
-    if span < 2: raise InputError(f'span is {span}; expected 2 or more frames')
-    if denser < 0: raise InputError(f'denser is {denser}; expected 0 or more points')
+    need_whole(span, 'span', 2)
+    need_whole(denser, 'denser', 0)
     if not all(1 <= gap < span for gap in gaps): raise InputError(f'gaps are {tuple(gaps)}; in a window of {span} frames, 1 to {span-1} are possible')
     asked = None if queries is None else queries.tolist()
     story = prepare_store(folder, tell_story(video, teacher, iters, views, note, span=span, points=points, how=how, queries=asked, denser=denser, step=step, gaps=list(gaps)), resume)

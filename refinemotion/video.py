@@ -364,8 +364,8 @@ def fit_size(
     old:tuple # (h, w) as it is
 ) -> tuple: # (h, w)
     "The size that was asked for, as height and width."
-    if isinstance(size, Integral): size = tuple(max(1, round(side*size/max(old))) for side in old)
-    if len(size) != 2 or min(size) < 1: raise InputError(f'size={size}: expected (height, width), or one number for the longer side')
+    asked, size = size, tuple(max(size > 0, round(side*size/max(old))) for side in old) if isinstance(size, Integral) else size
+    if np.shape(size) != (2,) or min(size) < 1: raise InputError(f'size={asked}: expected (height, width), or one number for the longer side')
     return tuple(int(side) for side in size)
 
 class Video:

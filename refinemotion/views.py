@@ -15,7 +15,7 @@ from typing import Iterator
 import torch
 from torch import Tensor
 
-from .core import InputError, ahead, length, resize_flow, round_trip, warp
+from .core import InputError, ahead, length, need_whole, resize_flow, round_trip, warp
 from .models import FlowModel
 from .video import Video
 
@@ -28,9 +28,9 @@ class View:
     gap:int=1 # frames from the one to the other of a pair; more than 1: the look is a leap over several pairs, which tells what their flows add up to
 
     def __post_init__(self):
-        if self.gap < 1 or self.gap != int(self.gap): raise InputError(f'gap is {self.gap}; expected a whole number of frames, at least 1')
+        need_whole(self.gap, 'gap')
         if not self.scale > 0: raise InputError(f'scale is {self.scale}; expected a number above 0')
-        if self.iters is not None and self.iters < 1: raise InputError(f'iters is {self.iters}; at least 1 iteration is needed')
+        if self.iters is not None: need_whole(self.iters, 'iters')
 
     def size(self,
         size:tuple # (h, w) of the labels
