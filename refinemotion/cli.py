@@ -417,7 +417,7 @@ def run_refine(
     result = refine(video, model, weights, out, iters=iters, size=size, views=PLAIN if look == 'plain' else None, teacher=teacher, teacher_weights=teacher_weights,
         alpha=alpha, beta=beta, color=color, within=within, queries=read_queries(queries) if queries else None, points=points, denser=denser, balance=False if alike else None, augment=getattr(augments, augment.upper()), recipe=recipe, pace=PACES[pace], device=device, gate=not no_gate,
         resume=resume, overwrite=overwrite, progress=_watched())
-    _say_notes(result.labels.story['notes'])
+    _say_notes(result.notes)
     print(summary(result.metrics).to_string(float_format='{:.4f}'.format))
     print(f'verdict: {result.verdict.reason}' + ('' if result.model is result.student else '; the weights handed back are the original ones'))
     print(f'weights: {result.folder/"model.safetensors"}\nreport:  {result.report}')

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, LabelError, OutputError, StoreError, atomic_path, resize_xy, write_json
+from .core import InputError, LabelError, OutputError, StoreError, atomic_path, did_you_mean, need_whole, resize_xy, write_json
 from .video import Video, need_frames
 from .show import draw_tracks, html_figure, html_video, palette, side_by_side, style
 from .models import EXACT, TrackModel, as_pace, check_queries, load_model, save_model, weights_hash
-from .views import PLAIN
+from .views import PLAIN, View
 from .label import Labels
 from .tracks import grid_points
 from .filter import PAPER, WITHIN
@@ -63,9 +63,10 @@ class Workshop:
         self.folder = whole.with_name(whole.name + '.partial')
         if resume and overwrite: raise OutputError('resume and overwrite exclude each other; choose one')
         if self.out.exists() and not self.out.is_dir(): raise OutputError(f'{out}: is a file; expected a folder')
-        if resume and (self.out/'config.json').exists(): raise OutputError(f'{out}: is finished already; there is nothing to resume')
-        if _filled(self.out) and not overwrite: raise OutputError(f'{out}: is not empty; choose another folder, or overwrite it')
-        if _filled(self.folder) and not (resume or overwrite):
+        unfinished = _filled(self.folder)
+        if resume and not unfinished and (self.out/'config.json').exists(): raise OutputError(f'{out}: is finished already; there is nothing to resume')
+        if _filled(self.out) and not (overwrite or resume and unfinished): raise OutputError(f'{out}: is not empty; choose another folder, or overwrite it')
+        if unfinished and not (resume or overwrite):
             raise OutputError(f'{out}.partial: holds an unfinished run; resume it, or overwrite it')
 
     def begin(self,
@@ -76,7 +77,8 @@ class Workshop:
         path = self.folder/'config.json'
         if path.exists(): _same_config(self.folder, config)
         write_json(path, config)
-        for leftover in self.folder.rglob('.*'): leftover.unlink()
+        for leftover in self.folder.rglob('.*'):
+            if leftover.is_file(): leftover.unlink()
 
     def abandon(self):
         "Leave no trace of a run that could not begin."
@@ -84,17 +86,17 @@ class Workshop:
 
     def finish(self) -> Path: # the folder asked for
         "Move the whole result into place; files of other origin that lie there stay."
-        if not _filled(self.out):
-            self.folder.replace(self.out)
-            return self.out
-        (self.out/'config.json').unlink(missing_ok=True)
-        for part in sorted(self.folder.iterdir(), key=lambda part: part.name == 'config.json'): _take(part, self.out/part.name)
-        self.folder.rmdir()
+        place = self.out.resolve() # where a link leads
+        if not _filled(place) and not os.path.ismount(place): self.folder.replace(place)
+        else:
+            (place/'config.json').unlink(missing_ok=True)
+            for part in sorted(self.folder.iterdir(), key=lambda part: part.name == 'config.json'): _take(part, place/part.name)
+            self.folder.rmdir()
         return self.out
 
 def _take(part:Path, place:Path):
     if place.is_dir(): shutil.rmtree(place)
-    part.replace(place)
+    shutil.move(part, place)
 
 def _same_config(folder:Path, config:dict):
     old, new = json.loads((folder/'config.json').read_text()), json.loads(json.dumps(config, default=str))
@@ -203,6 +205,7 @@ class Refined:
     losses:list[float] # of every step, pixels
     watched:list # of `Lookout`: (steps, pixels from the closer look on what was held out)
     folder:Path # where everything was written
+    notes:list # what else is worth knowing, in words
 
     def __repr__(self):
         return f'Refined({self.model.arch} on {self.labels.story["n_frames"]} frames, {"accepted" if self.verdict.accepted else "refused"}, in {self.folder.name})'
@@ -212,10 +215,10 @@ def _version() -> str:
     try: return version('refinemotion')
     except PackageNotFoundError: return 'checkout'
 
-def _describe(plan, model:TrackModel, teacher:TrackModel, augment:Augment, fill:Agreement, **plain) -> dict:
+def _describe(plan:'Plan', model:TrackModel, teacher:TrackModel, augment:Augment, fill:Agreement, **plain) -> dict:
     return dict(refinemotion=_version(), source=plan.video.name, size=list(plan.video.size), model=model.arch, start=weights_hash(model),
         teacher=teacher.arch, teacher_weights=weights_hash(teacher), views=[asdict(view) for view in plan.views],
-        pace=model.pace.story, augment=asdict(augment), recipe=asdict(plan.recipe), iters=plan.iters, **plain,
+        pace=model.pace.story, augment=augment and asdict(augment), recipe=asdict(plan.recipe), iters=plan.iters, **plain,
         fill=fill and fill._asdict(), balance=plan.balance and plan.balance.story)
 
 # %% ../nbs/14_refine.ipynb #ad651a0f
@@ -243,12 +246,17 @@ def _asked(queries, video:Video) -> Tensor: # (n, 3), in pixels of the video as 
     queries = check_queries(queries, video.n, *video.source.size)
     return torch.cat([queries[:, :1], resize_xy(queries[:, 1:], video.source.size, video.size)], 1)
 
+def _expect(given, kind:type, name:str):
+    if given is not None and not isinstance(given, kind): raise InputError(f'{name} is {given!r}; expected {kind.__name__}(…) or None')
+
 def as_recipe(
     recipe, # a `Recipe`, a dictionary of what shall be other than usual, or None
     usual:Recipe, # see `FlowRoad` and `TrackRoad`
     iters:int=None # refinement iterations where none are named
 ) -> Recipe:
     "A recipe with all its settings: what it leaves open is as usual."
+    odd = recipe.keys() - vars(usual) if isinstance(recipe, dict) else ()
+    for name in odd: raise InputError(f'the recipe names {name!r}, but has no such setting{did_you_mean(name, vars(usual))}')
     recipe = replace(usual, **recipe) if isinstance(recipe, dict) else recipe or usual
     return replace(recipe, **{key: value for key, value in (vars(usual) | dict(iters=iters)).items() if getattr(recipe, key) is None})
 
@@ -274,9 +282,12 @@ def plan_run(
     **rest # of what `refine` takes; nothing here depends on it
 ) -> Plan:
     "What was asked for, and for the rest what is usual for such a model and frames of that size."
-    road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), iters or model.iters
-    video = Video(video, size=size or working_size(*video.size))
-    views, limits = views or road.views(video.size), road.limits(video.size)
+    road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), model.iters if iters is None else iters
+    need_whole(iters, 'iters')
+    video = Video(video, size=working_size(*video.size) if size is None else size)
+    views, limits = road.views(video.size) if views is None else views, road.limits(video.size)
+    if isinstance(views, View) or not views or not all(isinstance(view, View) for view in views): raise InputError(f'views is {views!r}; expected one View or more, as a tuple')
+    if balance is not False: _expect(balance, Balance, 'balance')
     balance = road.balance(video.size) if balance is None else balance or None
     return Plan(video, iters, views, as_recipe(recipe, road.recipe(video.size), iters), balance, as_limits(gate, limits) or limits)
 
@@ -335,6 +346,7 @@ def _write_result(folder:Path, original, student, labels:Labels, kept, losses, w
     write_report(folder/'report.html', config, kept, losses, watched, metrics, motion, caption, film)
     for left in ('training.pt', 'best.pt', 'best.json'): (folder/left).unlink(missing_ok=True)
 
+@torch.inference_mode(False) # where it is called does not matter: there are lessons in it
 def refine(
     video, # film, image folder, glob, array, tensor or `Video`
     model='raft-mini', # a name, the model.safetensors of an earlier run, or a loaded model
@@ -355,7 +367,7 @@ def refine(
     denser:int=0, # further tracks per window, near those that come home best, for trackers
     fill:Agreement=None, # when holes between labels are filled, see `fill_flow`; None: never
     balance=None, # which labels count more: a `Balance`; None: of large frames, for flow, what moves apart, see `APART`; False: all labels are alike
-    augment:Augment=GENTLE, # what the student sees
+    augment:Augment=GENTLE, # what the student sees; None: the frames as they are
     recipe:Recipe=None, # how it is trained, or a dictionary of what shall be other than usual; None: as usual for flow or for tracks
     pace=None, # how fast and how exact labels and comparison are: a `Pace`, 'exact' or 'fast'; None: the model's own
     device=None, # 'cpu', 'cuda', …; None: a GPU where there is one
@@ -370,6 +382,7 @@ def refine(
     teacher, road, plan = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), plan_run(original, video, iters, size, views, balance, recipe, gate)
     video, iters, recipe, balance = plan.video, plan.iters, plan.recipe, plan.balance
     shop, check = Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite), road.check(alpha, beta, color, within)
+    for given, kind, name in ((augment, Augment, 'augment'), (fill, Agreement, 'fill')): _expect(given, kind, name)
     road.refuse(recipe, balance, fill, denser, queries)
     _check_input(video, original, recipe)
     asked = None if queries is None else _asked(queries, video)
@@ -393,4 +406,4 @@ def refine(
     _write_result(shop.folder, original, student, store, kept, losses, lookout.seen, road.draw(store, *answers), road.caption, metrics, config)
     write_json(shop.folder/'config.json', config | dict(seconds=round(time.monotonic()-clock)))
     folder = shop.finish()
-    return Refined(student if used else original, student, verdict, road.store(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder)
+    return Refined(student if used else original, student, verdict, road.store(folder/'labels'), folder/'report.html', metrics, losses, lookout.seen, folder, config['notes'])

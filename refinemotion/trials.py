@@ -46,7 +46,7 @@ def refine_once(
     folder = Path(out)
     if not (folder/'config.json').exists():
         try: refine(video, model, out=folder, resume=folder.with_name(f'{folder.name}.partial').is_dir(), progress=progress, **how)
-        except LabelError as e: return model, str(e)
+        except LabelError as e: return model, str(e.__context__ or e) # without where labels wait: here they do not
     _config(folder, model)
     return load_model(folder/'model.safetensors', device=next(model.parameters()).device, pace=model.pace), ''
 
@@ -64,12 +64,16 @@ class Trial:
         "What refinement changed."
         return compare_tables(self.before, self.after)
 
+    def _taught(self, name:str) -> Path: # where the run of a video lies
+        if (self.folder/name/'config.json').exists(): return self.folder/name
+        raise StoreError(f'{name}: nothing was taught there, so there is no other model than the original; {self.runs.note.get(name, "the trial has no such video")}')
+
     def model(self,
         name:str, # a video
         pace=EXACT # see `load_model`
     ) -> TrackModel: # on the CPU
         "The model refined on a video."
-        return load_model(self.folder/name/'model.safetensors', device='cpu', pace=pace)
+        return load_model(self._taught(name)/'model.safetensors', device='cpu', pace=pace)
 
     def student(self,
         name:str, # a video
@@ -77,7 +81,7 @@ class Trial:
         share:float=1. # of all that the video taught, see `blend`
     ) -> TrackModel: # where the start is, at its pace
         "A model on the way from the start to all that a video taught, whatever the verdict."
-        config = _config(self.folder/name, start)
+        config = _config(self._taught(name), start)
         kind = 'model' if config['verdict']['used'] else 'refused'
         taught = load_model(self.folder/name/f'{kind}.safetensors', device=next(start.parameters()).device, pace=start.pace)
         return blend(start, taught, share/config['recipe']['blend'])
