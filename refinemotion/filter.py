@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER', 'LOOSE', 'WIDE', 'CHECKS', 'WITHIN', 'TRACK_CHECKS', 'cycle_score', 'cycle_mask', 'color_difference',
            'color_mask', 'sort_out', 'judge_flow', 'judge_all', 'keep_table', 'broken_pairs', 'filter_labels',
-           'filter_as_usual', 'track_cycle_mask', 'judge_trails', 'judge_window', 'filter_tracks']
+           'filter_as_usual', 'track_cycle_mask', 'judge_trails', 'judge_window', 'filter_tracks', 'broken_windows']
 
 # %% ../nbs/09_filter.ipynb #6270d3a0
 from functools import partial
@@ -224,6 +224,13 @@ def filter_tracks(
     "Decide about every step of every track of a store."
     labels.write_keep(judge_all(labels, lambda i: judge_window(labels, i, within), lambda total: _no_step_left(total, within), progress), within=within, checks=TRACK_CHECKS)
     return keep_table(labels)
+
+def broken_windows(
+    labels:TrackLabels # filtered
+) -> list[int]: # numbers of windows
+    "Windows across a cut or a jump: less than half as many of their steps come home as of the median window's."
+    kept = keep_table(labels).kept.drop('all')
+    return kept.index[kept < kept.median()/2].tolist()
 
 def _no_step_left(counts:Tensor, within:float) -> LabelError:
     words = f'are not numbers, leave the frame, do not come back within {within} px, are denied by direct answers'.split(', ')

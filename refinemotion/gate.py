@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'look_closer', 'testimony', 'flows_of', 'weighed_mean',
-           'apart', 'heard', 'mean_of', 'over_ways', 'slower', 'measured', 'compare', 'summary', 'Verdict', 'Limits',
-           'as_limits', 'way_gone', 'judge', 'Lookout', 'draw_watch']
+           'apart', 'heard', 'mean_of', 'over_ways', 'astray', 'slower', 'measured', 'compare', 'summary', 'Verdict',
+           'Limits', 'as_limits', 'way_gone', 'judge', 'Lookout', 'draw_watch']
 
 # %% ../nbs/13_gate.ipynb #7aecc26d
 import json
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, atomic_path, length, warp, write_json
+from .core import InputError, atomic_path, length, need_whole, warp, write_json
 from .video import Video
 from .show import palette
 from .models import FlowModel
@@ -37,6 +37,7 @@ def split_pairs(
     without=() # pairs to use for neither
 ) -> tuple[list[int], list[int]]: # to train on, to compare on
     "Pairs for training and pairs held out."
+    need_whole(every, 'every', 2)
     good = [i for i in range(n) if i not in without]
     held = good[every//2::every]
     train = [i for i in good if i not in held]
@@ -144,6 +145,20 @@ def over_ways(
 def _census_along(flow:Tensor, a:Tensor, b:Tensor, counts:Tensor) -> float: # 0..1
     return weighed_mean(census_difference(a[None], b[None], flow[None])[0], counts)
 
+def _away_unheard(before:Tensor, after:Tensor, counts:Tensor) -> Tensor: # (3,): where nothing is verified, pixels between two answers, pixels that the first moves, and of how many
+    rest = counts == 0
+    return torch.stack([*(length(o, 0)[rest].double().sum() for o in (after - before, before)), rest.sum()])
+
+def astray(
+    told:dict, # see `testimony`
+    before:dict, # pair to flows, see `flows_of`
+    after:dict, # the same pairs
+    pairs:list # that are asked for
+) -> float: # 0 where all is verified
+    "By how much answers change where nothing is verified, in lengths of the motion there, or in pixels where that is shorter than one."
+    change, motion, n = sum(_away_unheard(*flows) for i in pairs for flows in zip(before[i], after[i], told[i][1])).tolist()
+    return change/max(motion, n) if n else 0.
+
 def _one_way(flow:Tensor, back:Tensor, a:Tensor, b:Tensor, label:Tensor, counts:Tensor) -> dict:
     return dict(miss=apart(flow, label, counts), census=_census_along(flow, a, b, counts)) | consistency(flow, back, a, b, keep=counts > 0)
 
@@ -185,13 +200,14 @@ def compare(
     told:dict, # see `testimony`
     before:dict, # pair to flows, see `flows_of`
     after:dict # the same pairs
-) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, and of the closer look its own census difference and how much slower it is
+) -> pd.DataFrame: # a row per pair and a last one for their mean; columns like verified_before, verified_after, see `astray`, and of the closer look its own census difference and how much slower it is
     "The label-free measures of two models on the same pairs."
     pairs = heard(told)
     table = measured({i: [_measure(labels, i, flows[i], told[i]) for flows in (before, after)] for i in pairs}, 'pair')
     table['census_closer'], table['closer_slower'] = pd.Series({i: _census_both(labels, i, told[i]) for i in pairs}), slower(told, before, pairs)
+    table['astray'] = pd.Series({i: astray(told, before, after, [i]) for i in pairs})
     closer = table.loc[pairs]
-    table.loc['mean', ['census_closer', 'closer_slower']] = closer.census_closer.mean(skipna=False), closer.closer_slower.mean()
+    table.loc['mean', ['census_closer', 'closer_slower', 'astray']] = closer.census_closer.mean(skipna=False), closer.closer_slower.mean(), astray(told, before, after, pairs)
     return table
 
 def summary(
@@ -217,6 +233,7 @@ class Limits(NamedTuple):
     slack:float=.02 # share by which the census difference may rise
     way:float=.13 # least part of the way to the closer look that the whole student must go, see `way_gone`; not asked of trackers
     slower:float=.65 # most by which the closer look may be slower than the original, see `slower`; not asked of trackers
+    astray:float=1. # answers may change by less than that where nothing is verified, see `astray`; not asked of trackers
 
 def as_limits(
     gate, # `Limits`; or True, for the usual ones; or False, for none
@@ -225,7 +242,7 @@ def as_limits(
     "What a gate asks for."
     if isinstance(gate, bool): return usual if gate else None
     if isinstance(gate, Limits): return gate
-    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…, slower=…)')
+    raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…, slower=…, astray=…)')
 
 def _won(mean:pd.Series) -> float: # share of the closer look's advantage in census difference; not a number where it has none to speak of
     most = mean.census_before - mean.get('census_closer', float('nan'))
@@ -245,7 +262,7 @@ def judge(
     share:float=1. # of the student's weights in the model that is judged: it must go its share of the way
 ) -> Verdict:
     "Accept the refined model, or say why not."
-    least, vote, slack, way, behind = limits
+    least, vote, slack, way, behind, far = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
     nearer, gone = _nearer(mean), way_gone(metrics)
     gained, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
@@ -253,6 +270,8 @@ def judge(
     fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its motion'),
         (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}"),
+        (mean.get('astray', 0.) < far, 'where nothing is verified it says something else altogether'),
+        (not mean.get('census_closer', 0.) > mean.census_before, 'the frames agree less along what was taught than along what the original sees'),
         (not mean.get('closer_slower', 0.) > behind, 'the closer look itself is slower nearly everywhere, as where something fixed to the picture, like the blocks of compression, holds it back')) if not passes]
     return Verdict(not fails, words + (f': refused, since {" and ".join(fails)}' if fails else ': accepted'))
 

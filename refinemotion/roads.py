@@ -22,7 +22,7 @@ from .models import FlowModel, TrackModel
 from .views import PLAIN, View, is_large, sharp_views
 from .label import Labels, frozen, label_video
 from .tracks import TrackLabels, Trails, label_tracks, there_and_back
-from .filter import LOOSE, WITHIN, broken_pairs, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
+from .filter import LOOSE, WITHIN, broken_pairs, broken_windows, filter_as_usual, filter_labels, filter_tracks, judge_trails, judge_window
 from .densify import Filled
 from .sample import APART, Balance, LabelSampler, Rehearsal, need_twos
 from .trails import TrackSampler, need_drawn
@@ -101,7 +101,8 @@ def track_measures(
     steps[:, 0] = False
     away = (answer.xy - answer.back).norm(dim=-1)[:, 1:]
     change = lambda maps: (_along(maps, answer.xy) - _along(maps, told.xy)[:, :1]).abs().mean(-1)[steps].mean().item()
-    return dict(miss=(answer.xy - told.xy).norm(dim=-1)[steps].mean().item(), census=change(census(clip))/2,
+    lost = not answer.xy.isfinite().all()
+    return dict(miss=float('nan') if lost else (answer.xy - told.xy).norm(dim=-1)[steps].mean().item(), census=change(census(clip))/2,
         verified=judge_trails(answer, clip.shape[-2:], within=within)[0][:, 1:].float().mean().item(), cycle=away.median().item(), colour=change(clip))
 
 def draw_trails(
@@ -137,13 +138,14 @@ class TrackRoad:
     def label(self, video:Video, teacher:TrackModel, folder:Path, iters:int, views:tuple, points:int, denser:int, queries, resume:bool, progress:bool) -> TrackLabels:
         return label_tracks(video, teacher, folder, iters, views, points, queries=queries, denser=denser, resume=resume, progress=progress)
 
-    def notes(self, labels:TrackLabels, train:list, held:list) -> list: return []
+    def notes(self, labels:TrackLabels, train:list, held:list) -> list: return [f'window {i} is across a cut or a jump, so few of its tracks come home: left out' for i in broken_windows(labels)]
 
     def split(self, labels:TrackLabels) -> tuple[list, list]:
-        starts, n = labels.story['starts'], len(labels)
-        held = split_pairs(n)[1] if n > 8 else [n-1]
-        train = [i for i in range(n) if all(abs(starts[i] - starts[k]) >= labels.story['length'] for k in held)]
-        return (train, held) if train else (list(range(n)), list(range(n)))
+        starts, lost = labels.story['starts'], broken_windows(labels)
+        good = [i for i in range(len(labels)) if i not in lost]
+        held = split_pairs(len(labels), without=lost)[1] if len(good) > 8 else good[-1:]
+        train = [i for i in good if all(abs(starts[i] - starts[k]) >= labels.story['length'] for k in held)]
+        return (train, held) if train else (good, good)
 
     def sampler(self, labels:TrackLabels, recipe:Recipe, units:list, augment, balance, fill) -> TrackSampler:
         return TrackSampler(labels, recipe.batch, recipe.crop, recipe.seed, units, augment, balance)
