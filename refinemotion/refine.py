@@ -282,8 +282,8 @@ def plan_run(
     **rest # of what `refine` takes; nothing here depends on it
 ) -> Plan:
     "What was asked for, and for the rest what is usual for such a model and frames of that size."
-    road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), model.iters if iters is None else iters
-    need_whole(iters, 'iters')
+    if iters is not None: need_whole(iters, 'iters')
+    road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), iters or model.iters
     video = Video(video, size=working_size(*video.size) if size is None else size)
     views, limits = road.views(video.size) if views is None else views, road.limits(video.size)
     if isinstance(views, View) or not views or not all(isinstance(view, View) for view in views): raise InputError(f'views is {views!r}; expected one View or more, as a tuple')
