@@ -387,7 +387,7 @@ def run_refine(
     batch:count=None, # items per step; of flow, a crop in both directions of time is two, so an odd number takes one direction. Without it, 2 for flow and 1 for tracks
     crop:rows_by_columns=None, # rows and columns of a crop; smaller frames are used whole. Without it, 192x320, of flow of large frames 480x1024
     augment:HARDNESS='gentle', # how much harder the student's input is made; hard suits footage unlike what the model was trained on
-    train_iters:count=None, # refinement iterations while training; without it, as many as the labels take for flow, and 4 for tracks
+    train_iters:count=None, # refinement iterations while training; without it, as many as the labels take for flow, 12 at most, and 4 for tracks
     iters:count=None, # refinement iterations of the labels; without it, the model's own
     alpha:float=None, # labels may miss on the way back by this share of the way (default: 0.01, of large frames 0.05 where that keeps too few)
     beta:float=None, # and by this many pixels (default: 0.5, of large frames 2 where that keeps too few)

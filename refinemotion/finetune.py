@@ -52,7 +52,7 @@ class Recipe:
     weight_decay:float=1e-4 # of AdamW
     warmup:float=.1 # share of the steps that the learning rate rises
     clip:float=1. # largest norm of the gradient
-    iters:int=None # refinement iterations while training; None: as many as the labels took, or the model's own
+    iters:int=None # refinement iterations while training; None: as many as the labels took, twelve at most, or the model's own
     gamma:float=.85 # weight of a prediction relative to the next
     seed:int=0 # draws the batches
     precision:str='float32' # or 'bfloat16': the network's convolutions in half precision, where the device computes in it

@@ -51,15 +51,16 @@ def is_large(
 def sharp_views(
     size:tuple, # (h, w) of the labels
     most:int=MOST_FINE, # pixels of the first enlarged view
-    iters:int=6, # of the enlarged views
+    iters:int=6, # of the first enlarged view
+    later:int=6, # of one half as large again, which begins nearer, and of leaps after it
     gap:int=4 # frames that a last view, as large as the first enlarged one, leaps over, see below; 1: there is none
 ) -> tuple: # of `View`
     "The model's own view and an enlarged one, a quarter larger at least and two and a half times at most; of large frames one half as large again, where that one was enlarged freely; and leaps."
     area = size[0]*size[1]
-    first = min(2.5, max(1.25, (most/area)**.5))
-    scales = [first, min(2.5, 1.5*first)] if is_large(size) and area < most/1.25**2 else [first]
-    looks = [View(round(scale, 2), iters) for scale in scales]
-    if gap > 1: looks.append(replace(looks[0], gap=gap))
+    scale = min(2.5, max(1.25, (most/area)**.5))
+    looks = [View(round(scale, 2), iters)]
+    if is_large(size) and area < most/1.25**2: looks.append(View(round(min(2.5, 1.5*scale), 2), later))
+    if gap > 1: looks.append(replace(looks[0], iters=looks[-1].iters, gap=gap))
     return PLAIN + tuple(looks)
 
 # %% ../nbs/07_views.ipynb #6d1de29d
