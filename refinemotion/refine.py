@@ -292,7 +292,7 @@ def plan_run(
     if isinstance(views, View) or not views or not all(isinstance(view, View) for view in views): raise InputError(f'views is {views!r}; expected one View or more, as a tuple')
     if balance is not False: _expect(balance, Balance, 'balance')
     balance = road.balance(video.size) if balance is None else balance or None
-    return Plan(video, iters, views, as_recipe(recipe, road.recipe(video.size), min(iters, MOST_ITERS)), balance, as_limits(gate, limits) or limits)
+    return Plan(video, iters, views, as_recipe(recipe, road.recipe(video.size), iters and min(iters, MOST_ITERS)), balance, as_limits(gate, limits) or limits)
 
 def _check_input(video:Video, model:TrackModel, recipe:Recipe):
     with left_alone(model, recipe.frozen): pass # names that are there
