@@ -14,7 +14,7 @@ import csv, inspect, json, os, sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, get_args
@@ -238,9 +238,9 @@ def open_video(
     **range_and_size # for `Video`
 ):
     "A video of at least two frames that decode."
-    from refinemotion.video import Video, need_frames
+    from refinemotion.video import Video, need_pair
     video = Video(input, **range_and_size)
-    need_frames(len(list(islice(video, 2))), what=video.name)
+    need_pair(video)
     return video
 
 def stream_flow(

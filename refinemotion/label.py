@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
 from .models import EXACT, FlowModel, TrackModel, weights_hash
-from .video import Video, need_frames
+from .video import Video, need_pair
 from .views import PLAIN, View, stream_views
 
 # %% ../nbs/08_label.ipynb #545779d7
@@ -176,7 +176,7 @@ def label_video(
 ) -> Labels:
     "Flow of all pairs of a video, forwards and backwards, to disk."
     video, folder = video if isinstance(video, Video) else Video(video), Path(folder)
-    need_frames(len(list(islice(video, 2))), what=video.name)
+    need_pair(video)
     iters = teacher.iters if iters is None else iters
     story = prepare_store(folder, tell_story(video, teacher, iters, views, note), resume)
     done = 0 if teacher.pace.warm else pairs_done(folder)

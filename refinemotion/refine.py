@@ -8,7 +8,6 @@ __all__ = ['MOST_PIXELS', 'FATES', 'SINGLE_LOOK', 'MOST_ITERS', 'working_size', 
 
 # %% ../nbs/14_refine.ipynb #d5f6516a
 import json, os, shutil, time
-from itertools import islice
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from html import escape
@@ -23,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core import InputError, LabelError, OutputError, StoreError, atomic_path, did_you_mean, need_whole, resize_xy, write_json
-from .video import Video, need_frames
+from .video import Video, need_pair
 from .show import draw_tracks, html_figure, html_video, palette, side_by_side, style
 from .models import EXACT, TrackModel, as_pace, check_queries, load_model, save_model, weights_hash
 from .views import PLAIN, View
@@ -294,10 +293,11 @@ def plan_run(
     balance = road.balance(video.size) if balance is None else balance or None
     return Plan(video, iters, views, as_recipe(recipe, road.recipe(video.size), iters and min(iters, MOST_ITERS)), balance, as_limits(gate, limits) or limits)
 
-def _check_input(video:Video, model:TrackModel, recipe:Recipe):
+def _check_input(video:Video, model:TrackModel, recipe:Recipe, augment:Augment, fill:Agreement):
+    for given, kind, name in ((augment, Augment, 'augment'), (fill, Agreement, 'fill')): _expect(given, kind, name)
     with left_alone(model, recipe.frozen): pass # names that are there
     if not any(p.requires_grad for p in model.parameters()): raise InputError(f'{model.arch} has no weights to teach; label_tracks, filter_tracks and evaluate work with it, refine does not')
-    need_frames(len(list(islice(video, 2))), what=video.name)
+    need_pair(video)
     h, w = video.size
     if min(h, w) < 16: raise InputError(f'{video.name}: frames are {w}×{h}; at least 16 pixels a side are needed')
     if min(recipe.crop) < 16: raise InputError(f'crop is {recipe.crop[0]}×{recipe.crop[1]}; at least 16 pixels a side are needed')
@@ -385,9 +385,8 @@ def refine(
     teacher, road, plan = _its_teacher(teacher, teacher_weights, original, pace), road_of(original), plan_run(original, video, iters, size, views, balance, recipe, gate)
     video, iters, recipe, balance = plan.video, plan.iters, plan.recipe, plan.balance
     shop, check = Workshop(out or Path(mkdtemp(prefix='refinemotion-'))/'refined', resume, overwrite), road.check(alpha, beta, color, within)
-    for given, kind, name in ((augment, Augment, 'augment'), (fill, Agreement, 'fill')): _expect(given, kind, name)
     road.refuse(recipe, balance, fill, denser, queries)
-    _check_input(video, original, recipe)
+    _check_input(video, original, recipe, augment, fill)
     asked = None if queries is None else _asked(queries, video)
     config = _describe(plan, original, teacher, augment, fill, filter=check, gate=gate and plan.limits._asdict(),
         queries=None if asked is None else asked.tolist(), points=points, denser=denser)

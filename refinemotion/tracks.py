@@ -9,7 +9,6 @@ __all__ = ['CHOICES', 'REACH', 'grid_points', 'dense_queries', 'Trails', 'unbrok
 # %% ../nbs/08_tracks.ipynb #e5bd9054
 from collections import deque
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 
 from .core import InputError, ahead, atomic_path, need_whole, points_inside, resize_xy, seed_generator, write_json
 from .models import TrackModel, check_queries
-from .video import Video, need_frames
+from .video import Video, need_pair
 from .views import PLAIN, View
 from .label import Labels, frozen, prepare_store, record_frames, store_path, tell_story
 
@@ -199,7 +198,7 @@ def label_tracks(
 ) -> TrackLabels:
     "Tracks of many points through short windows of a video, there and back, to disk."
     video, folder, view = video if isinstance(video, Video) else Video(video), Path(folder), max(views, key=lambda view: view.scale)
-    need_frames(len(list(islice(video, 2))), what=video.name)
+    need_pair(video)
     if queries is not None: queries = check_queries(queries, video.n, *video.size)
     if any(view.gap > 1 for view in views): raise InputError('a view that leaps adds up flow; tracks have gaps instead')
     need_whole(step, 'step')

@@ -6,7 +6,7 @@
 __all__ = ['IMAGES', 'FILMS', 'CODECS', 'FLO_TAG', 'FLO_UNKNOWN', 'image_changes', 'upright', 'open_image', 'read_image',
            'write_image', 'natural_key', 'check_same_size', 'same_sized', 'ImageFiles', 'open_film', 'decode',
            'FilmFile', 'write_video', 'FrameArray', 'open_source', 'fit_size', 'Video', 'read_video', 'need_frames',
-           'write_png16', 'read_png16', 'read_flow', 'write_flow']
+           'need_pair', 'write_png16', 'read_png16', 'read_flow', 'write_flow']
 
 # %% ../nbs/01_video.ipynb #2f8996a7
 import os, re
@@ -452,6 +452,12 @@ def need_frames(
     if n < least:
         raise InputError(f'{what}: {n} frame{"" if n == 1 else "s"} could be used, at least {least} are needed; '
                          'give a longer video, or a smaller step')
+
+def need_pair(
+    video:Video # to read from
+):
+    "Refuse a video of which no two frames decode."
+    need_frames(len(list(islice(video, 2))), what=video.name)
 
 # %% ../nbs/01_video.ipynb #57e5d8e4
 FLO_TAG, FLO_UNKNOWN = 202021.25, 1e10
