@@ -6,14 +6,15 @@
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
            'need_whole', 'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize',
            'resize_flow', 'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory',
-           'to_device', 'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder', 'atomic_path', 'write_json',
-           'spool', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'kept_memory', 'to_device', 'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder',
+           'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from ctypes import CDLL
 from difflib import get_close_matches
 from functools import lru_cache
 from numbers import Integral
@@ -237,6 +238,28 @@ def machine_memory() -> float: # bytes; infinite where the system does not say
     "The memory of this machine."
     try: return float(os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES'))
     except (AttributeError, ValueError, OSError): return float('inf')
+
+# %% ../nbs/00_core.ipynb #8af0feef
+_KEPT = dict(depth=0) # how many blocks are open
+
+@lru_cache
+def _glibc() -> CDLL: # or None
+    try: return (lib := CDLL(None)).gnu_get_libc_version and lib
+    except (AttributeError, OSError, TypeError): return None
+
+def _hold(fresh:int, back:int): # bytes: of a tensor that has memory of its own, and of free memory that goes back at once
+    if lib := _glibc():
+        for which, most in ((-3, fresh), (-1, back)): lib.mallopt(which, most) # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+
+@contextmanager
+def kept_memory():
+    "Memory that tensors leave is kept for the next ones inside the block, where the system's library can do that."
+    _KEPT['depth'] += 1
+    _hold(2**30, 2**31-1)
+    try: yield
+    finally:
+        _KEPT['depth'] -= 1
+        if not _KEPT['depth']: _hold(2**25, 2**26) # what they grow to by themselves
 
 # %% ../nbs/00_core.ipynb #cf6d7ece
 def to_device(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .convolution import address, compiled
 from .core import sample
 
 # %% ../nbs/06_correlation.ipynb #d543f0d5
@@ -159,6 +160,9 @@ class _Whole(_Level):
         self.ringed, self.held = tuple(ringed.shape[-2:]), _Sums(volume)
         self.token = _Token.apply(self.held, volume)
 
+    def boxes(self, corner:Tensor, side:int) -> tuple: # matches, where boxes begin, their size and the picture's, and who is in none
+        return self.held.values[0], corner.new_full((1, 2), -1), self.ringed, [n-2 for n in self.ringed], None
+
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         index = _addresses(self.ringed, corner[moved]+1, side)
         found = _Take.apply(self.token, self.held, index) if isinstance(moved, slice) else _of_rows(self.held.values[0], moved, index)
@@ -185,6 +189,10 @@ class _Boxes(_Level):
         tiles, maps = first.reshape(-1, tile**2, first.shape[-1]), second.permute(0, 2, 3, 1).contiguous()
         self.held = _Held(tiles, maps, box)
         self.token = _Token.apply(self.held, tiles, maps)
+
+    def boxes(self, corner:Tensor, side:int) -> tuple: # matches, where boxes begin, their size and the picture's, and who is in none
+        strays = self.held.follow(corner, side)
+        return self.held.matches, self.held.origin, self.held.box, self.held.size, strays.nonzero()[:, 0]
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         strays = self.held.follow(corner, side)
@@ -218,7 +226,7 @@ def _lost(self:_Held, low:Tensor, high:Tensor) -> Tensor: # (tiles, places) bool
 def _move(self:_Held, stale:Tensor, low:Tensor, high:Tensor):
     middle = (low[stale].amin(1) + high[stale].amax(1) + 1)//2
     self.origin[stale] = torch.minimum((middle - self.span//2).clamp(min=0), self.most)
-    for some in stale.split(64): self.matches[some] = self.tiles[some] @ self._features(some, self.origin).transpose(1, 2)
+    for some in stale.split(16): self.matches[some] = self.tiles[some] @ self._features(some, self.origin).transpose(1, 2)
 
 @patch
 def _in_boxes(self:_Held, maps:Tensor, some:Tensor, origin:Tensor) -> list: # (kh, kw, c) of the maps, for each of some tiles
@@ -228,6 +236,18 @@ def _in_boxes(self:_Held, maps:Tensor, some:Tensor, origin:Tensor) -> list: # (k
 @patch
 def _features(self:_Held, some:Tensor, origin:Tensor) -> Tensor: # (m, kh·kw, c) in the boxes of some tiles
     return torch.stack(self._in_boxes(self.maps, some, origin)).flatten(1, 2)
+
+@patch
+def strays(self:_Held,
+    rows:Tensor, # (k) numbers of places
+    corner:Tensor, # (k, 2) where their windows begin
+    side:int # of a window
+) -> Tensor: # (k, side²)
+    "Windows one by one; what lies outside the picture is clamped to it."
+    def windows(row, at):
+        place, address = self._stray(row, at, side)
+        return (self.maps.flatten(0, 2)[address] @ place[:, :, None])[..., 0]
+    return torch.cat([windows(*some) for some in zip(rows.split(512), corner.split(512))])
 
 @patch
 def _stray(self:_Held, row:Tensor, corner:Tensor, side:int) -> tuple[Tensor, Tensor]: # (m, c) of a place, and (m, side²) addresses of its window in all maps
@@ -281,9 +301,7 @@ class _Peek(torch.autograd.Function):
     def forward(ctx, token, held, rows, corner, side, strays):
         index = _addresses(held.box, corner - held.origin[rows//held.tiles.shape[1]], side)
         windows = _of_rows(held.matches.flatten(0, 1), rows, index)
-        for some in strays.split(512):
-            place, address = held._stray(rows[some], corner[some], side)
-            windows[some] = (held.maps.flatten(0, 2)[address] @ place[:, :, None])[..., 0]
+        if len(strays): windows[strays] = held.strays(rows[strays], corner[strays], side)
         if ctx.needs_input_grad[0]:
             ctx.held, ctx.origin = held, held.origin.clone()
             ctx.save_for_backward(index.int(), rows[strays], corner[strays], strays)
@@ -353,5 +371,63 @@ class Matches:
     def _windows(self, flow:Tensor) -> Tensor:
         b, h, w = self.shape
         flow, home = flow.detach().flatten(2).transpose(1, 2)[:, self.order].flatten(0, 1), self.home.repeat(b, 1)
-        found = [_window(level, *_split(home, flow, i), self.radius) for i, level in enumerate(self.levels)]
+        places = [_split(home, flow, i) for i in range(len(self.levels))]
+        if not torch.is_grad_enabled() and self._is_quick(flow): return self._at_one_go(places)
+        found = [_window(level, *place, self.radius) for level, place in zip(self.levels, places)]
         return torch.cat(found, 1).view(b, -1, found[0].shape[1]*len(found))[:, self.back].view(b, h, w, -1).permute(0, 3, 1, 2)
+
+    def _is_quick(self, flow:Tensor) -> bool:
+        kind = self.levels[0].held.values[0].dtype
+        return flow.device.type == 'cpu' and flow.dtype == kind and kind in (torch.float32, torch.float64) and compiled(_SOURCE, kind) is not None
+
+# %% ../nbs/06_correlation.ipynb #2660c865
+_SOURCE = r"""
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void window(int side, const REAL *box, int wide, long x, long y, int h, int w, const REAL *share, REAL *found) { // box: as if it began at the picture's first pixel
+    REAL seen[side][side], across[side][side-1];
+    if (x >= 0 && y >= 0 && x <= w-side && y <= h-side) {
+        for (int v = 0; v < side; v++) for (int u = 0; u < side; u++) seen[v][u] = box[(y+v)*wide + x+u];
+    } else for (int v = 0; v < side; v++) for (int u = 0; u < side; u++)
+        seen[v][u] = x+u >= 0 && x+u < w && y+v >= 0 && y+v < h ? box[(y+v)*wide + x+u] : 0;
+    for (int v = 0; v < side; v++) for (int u = 0; u < side-1; u++) across[v][u] = seen[v][u] + share[0]*(seen[v][u+1] - seen[v][u]);
+    for (int u = 0; u < side-1; u++) for (int v = 0; v < side-1; v++) found[u*(side-1) + v] = across[v][u] + share[1]*(across[v+1][u] - across[v][u]);
+}
+
+__attribute__((optimize("O3"))) void windows(const REAL *matches, const long *origin, const long *corner, const REAL *share, const long *back, REAL *found,
+        int places, int tall, int wide, int h, int w, int side, int items, int stored, int shown, int apart, int threads) {
+    #pragma omp parallel for schedule(static) num_threads(threads)
+    for (int j = 0; j < items*shown; j++) {
+        long i = (long)(j/shown)*stored + (back ? back[j%shown] : j%shown), x = corner[2*i], y = corner[2*i+1];
+        const long *start = origin + i/places*2;
+        const REAL *box = matches + i*tall*wide - start[1]*wide - start[0];
+        int seen = x > -side && x < w && y > -side && y < h;
+        if (!seen) x = y = -side;
+        else if (x < start[0] && start[0] > 0 || y < start[1] && start[1] > 0 || (x+side < w ? x+side : w) > start[0]+wide || (y+side < h ? y+side : h) > start[1]+tall) continue; // a stray
+        if (side == 8) window(8, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
+        else if (side == 10) window(10, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
+        else window(side, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
+    }
+}
+"""
+
+@patch
+def _at_one_go(self:Matches, places:list) -> Tensor: # as `_windows`; of each level (n, 2) and (n, 2), see `_split`
+    (b, h, w), side, back = self.shape, 2*self.radius+2, self.back if torch.is_tensor(self.back) else None
+    found = places[0][1].new_empty(b*h*w, len(self.levels), (side-1)**2)
+    for i, (level, (whole, share)) in enumerate(zip(self.levels, places)):
+        corner = whole - self.radius
+        matches, origin, box, size, strays = level.boxes(corner, side)
+        compiled(_SOURCE, matches.dtype).windows(*map(address, (matches, origin, corner, share, back, found[:, i])),
+            len(corner)//len(origin), *box, *size, side, b, len(corner)//b, h*w, found.stride(0), torch.get_num_threads())
+        if strays is not None and len(strays): found[self._raster(strays), i] = self._stray_windows(level, strays, corner[strays], share[strays], side)
+    return found.view(b, h, w, -1).permute(0, 3, 1, 2)
+
+@patch
+def _raster(self:Matches, rows:Tensor) -> Tensor: # (k) numbers of places, tile by tile, to numbers of pixels
+    _, h, w = self.shape
+    return rows//len(self.order)*h*w + self.order[rows % len(self.order)]
+
+@patch
+def _stray_windows(self:Matches, level:_Boxes, rows:Tensor, corner:Tensor, share:Tensor, side:int) -> Tensor: # (k, (2r+1)²)
+    return _blend(_inside(level.held.strays(rows, corner, side).view(-1, side, side), corner, level.held.size), share)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, Pad, StoreError, atomic_path, length, need_whole, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
+from .core import InputError, Pad, StoreError, atomic_path, kept_memory, length, need_whole, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
 from .datasets import Dataset, FlowPair, FlowVideo, PointVideo, first_queries, strided_queries
 from .filter import color_difference, cycle_mask, cycle_score
 from .models import EXACT, PACES, FlowModel, TrackModel, chain_tracks, weights_hash
@@ -477,6 +477,7 @@ def _resumed(done, story:dict) -> dict: # name to row
     if other: raise StoreError('the rows that are done come from another run: ' + '; '.join(f'{key} {was!r}, now {story[key]!r}' for key, was in other.items()))
     return done.to_dict('index')
 
+@kept_memory()
 def evaluate(
     model:TrackModel, # or a `FlowModel`, which any set takes too
     dataset:Dataset,

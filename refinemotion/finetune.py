@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from fastcore.basics import patch
 
-from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, need_whole, points_inside, recorder, to_device
+from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, kept_memory, need_whole, points_inside, recorder, to_device
 from .models import FlowModel, TrackModel, there_and_back, weights_hash
 from .sample import Batch
 from .trails import TrackBatch
@@ -217,6 +217,7 @@ def blend(
     return into
 
 # %% ../nbs/12_finetune.ipynb #e860a721
+@kept_memory()
 @torch.enable_grad()
 def finetune(
     model:TrackModel, # taught in place

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, atomic_path, length, need_whole, warp, write_json
+from .core import InputError, atomic_path, kept_memory, length, need_whole, warp, write_json
 from .video import Video
 from .show import palette
 from .models import FlowModel
@@ -91,6 +91,7 @@ def testimony(
 MEASURES = dict(miss='distance from the closer look (px)', census='census difference along verified motion (0..1)',
     verified='share verified', cycle='median round-trip error (px)', colour='colour difference along verified motion (0..255)')
 
+@kept_memory()
 def flows_of(
     model:FlowModel,
     labels:Labels, # whose frames are used

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import OutputError, StoreError, ahead, atomic_path, later, write_json
+from .core import OutputError, StoreError, ahead, atomic_path, kept_memory, later, write_json
 from .models import EXACT, FlowModel, TrackModel, weights_hash
 from .video import Video, need_pair
 from .views import PLAIN, View, stream_views
@@ -164,6 +164,7 @@ def _answers(video:Video, teacher:FlowModel, folder:Path, iters:int, views:tuple
                 yield flows
         next(frames, None)
 
+@kept_memory()
 def label_video(
     video, # a `Video`, or anything that `Video` takes
     teacher:FlowModel, # whose answers are wanted

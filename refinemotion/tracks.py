@@ -19,7 +19,7 @@ from kornia.feature import gftt_response
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, ahead, atomic_path, need_whole, points_inside, resize_xy, seed_generator, write_json
+from .core import InputError, ahead, atomic_path, kept_memory, need_whole, points_inside, resize_xy, seed_generator, write_json
 from .models import TrackModel, check_queries
 from .video import Video, need_pair
 from .views import PLAIN, View
@@ -179,6 +179,7 @@ def _wanted(video:Video, teacher:TrackModel, queries:Tensor, iters:int) -> Calla
     xy, visible = (o.cpu() for o in teacher.follower(video.read(), iters)(queries))
     return lambda i: xy[visible[:, i], i] if visible[:, i].any() else xy[:, i]
 
+@kept_memory()
 def label_tracks(
     video, # a `Video`, or anything that `Video` takes
     teacher:TrackModel, # whose answers are wanted
