@@ -36,7 +36,13 @@ def _kernel_sums(kernel:Tensor) -> Tensor: # (o, c, kh, kw) to (n, c, o)
 
 # %% ../nbs/06_convolution.ipynb #18cfce5f
 _SOURCE = r"""
-typedef REAL vector __attribute__((vector_size(8*sizeof(REAL))));
+#ifdef __AVX512F__
+#define BYTES 64
+#else
+#define BYTES 32
+#endif
+enum { LANES = BYTES/sizeof(REAL) };
+typedef REAL vector __attribute__((vector_size(BYTES)));
 typedef vector anywhere __attribute__((aligned(sizeof(REAL)), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 static const REAL P[] = {1, 2, .5};
@@ -103,8 +109,8 @@ INLINE void run(int what, int kh, int kw, REAL *picture, REAL *tiles, const REAL
             int y = top+u, x = left+v;
             at[u*columns+v] = y < 0 || y >= h || x < 0 || x >= w ? 0 : item + ((long)y*w+x)*c;
         }
-        for (int done = 0; done < c; done += 8) {
-            int i = done > c-8 ? c-8 : done;
+        for (int done = 0; done < c; done += LANES) {
+            int i = done > c-LANES ? c-LANES : done;
             vector d[36], half[36], m[36];
             if (what == RESULTS) {
                 #pragma GCC unroll 36
