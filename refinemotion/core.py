@@ -54,9 +54,11 @@ def did_you_mean(
 def need_whole(
     value, # given
     name:str, # what it counts
-    least:int=1
+    least:int=1,
+    optional:bool=False # may it be None?
 ):
     "Refuse what is no count."
+    if optional and value is None: return
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least: raise InputError(f'{name} is {value!r}; expected a whole number, at least {least}')
 
 # %% ../nbs/00_core.ipynb #1d43774d

@@ -305,7 +305,7 @@ class Setting:
     def __post_init__(self):
         if isinstance(self.size, str) and self.size != 'native': raise InputError(f'size is {self.size!r}; expected (height, width), one number, or native')
         if self.size not in (None, 'native'): fit_size(self.size, (16, 16))
-        if self.iters is not None: need_whole(self.iters, 'iters')
+        need_whole(self.iters, 'iters', optional=True)
         Pad(16, 16, place=self.padding)
 
     def __str__(self):

@@ -66,7 +66,7 @@ class Recipe:
 
     def __post_init__(self):
         for name, least in dict(steps=1, batch=1, iters=1, tail=0).items():
-            if getattr(self, name) is not None: need_whole(getattr(self, name), name, least)
+            need_whole(getattr(self, name), name, least, optional=True)
         for name, fits, expected in (('crop', self.crop is None or np.shape(self.crop) == (2,), 'rows and columns'), ('frozen', not isinstance(self.frozen, str), 'several names, like ("fnet",)'),
             ('lr', 0 < self.lr < math.inf, 'a number above 0'), ('weight_decay', 0 <= self.weight_decay < math.inf, '0 or more'), ('warmup', 0 <= self.warmup <= 1, '0 to 1'), ('clip', self.clip > 0, 'a number above 0'),
             ('gamma', 0 < self.gamma <= 1, 'above 0, up to 1'), ('precision', self.precision in ('float32', 'bfloat16'), 'float32 or bfloat16'), ('average', 0 <= self.average < 1, '0 to below 1'),

@@ -144,7 +144,7 @@ def _as_input(x:Tensor, model:nn.Module) -> Tensor:
 
 @patch
 def _iters(self:FlowModel, iters):
-    if iters is not None: need_whole(iters, 'iters')
+    need_whole(iters, 'iters', optional=True)
     return self.iters if iters is None else iters
 
 @patch

@@ -320,7 +320,7 @@ def follower(self:PIPs,
     iters:int=None # iterations; None: the model's own
 ) -> Callable: # queries to what `track` says of them
     "`track` for several sets of points of one clip, whose features are made once."
-    if iters is not None: need_whole(iters, 'iters')
+    need_whole(iters, 'iters', optional=True)
     film = Film(self, to_frames(video))
     return lambda queries: self._follow(film, queries, iters or self.iters)
 

@@ -283,7 +283,7 @@ def plan_run(
     **rest # of what `refine` takes; nothing here depends on it
 ) -> Plan:
     "What was asked for, and for the rest what is usual for such a model and frames of that size."
-    if iters is not None: need_whole(iters, 'iters')
+    need_whole(iters, 'iters', optional=True)
     road, video, iters = road_of(model), video if isinstance(video, Video) else Video(video), iters or model.iters
     video = Video(video, size=working_size(*video.size) if size is None else size)
     views, limits = road.views if views is None else views, road.limits(video.size)

@@ -30,7 +30,7 @@ class View:
     def __post_init__(self):
         need_whole(self.gap, 'gap')
         if not self.scale > 0: raise InputError(f'scale is {self.scale}; expected a number above 0')
-        if self.iters is not None: need_whole(self.iters, 'iters')
+        need_whole(self.iters, 'iters', optional=True)
 
     def size(self,
         size:tuple # (h, w) of the labels
