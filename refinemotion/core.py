@@ -252,12 +252,13 @@ def _glibc() -> CDLL: # or None
 def _hold(fresh:int, back:int): # bytes: of a tensor that has memory of its own, and of free memory that goes back at once
     if lib := _glibc():
         for which, most in ((-3, fresh), (-1, back)): lib.mallopt(which, most) # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+        lib.malloc_trim(0) # what is free goes back
 
 @contextmanager
 def kept_memory():
     "Memory that tensors leave is kept for the next ones inside the block, where the system's library can do that."
     _KEPT['depth'] += 1
-    _hold(2**30, 2**31-1)
+    if _KEPT['depth'] == 1: _hold(2**30, 2**31-1)
     try: yield
     finally:
         _KEPT['depth'] -= 1

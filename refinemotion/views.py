@@ -26,11 +26,13 @@ class View:
     scale:float=1. # size, relative to the labels'
     iters:int=None # refinement iterations; None: as many as are asked for
     gap:int=1 # frames from the one to the other of a pair; more than 1: the look is a leap over several pairs, which tells what their flows add up to
+    afresh:bool=False # does it begin from nothing, and not where the view before it ended?
 
     def __post_init__(self):
         need_whole(self.gap, 'gap')
         if not self.scale > 0: raise InputError(f'scale is {self.scale}; expected a number above 0')
         need_whole(self.iters, 'iters', optional=True)
+        if self.afresh and self.gap > 1: raise InputError('a leap begins where the flows it adds up end, and cannot begin afresh')
 
     def size(self,
         size:tuple # (h, w) of the labels
@@ -161,8 +163,8 @@ def stream_views(
     return islice(answers, before, None)
 
 def _look(model:FlowModel, video:Video, answers:Iterator, view:View, iters:int, first:int, margin:float):
-    size, coarse, starts = view.size(video.size), None, None
-    if answers:
+    size, coarse, starts = view.size(video.size), answers, None
+    if answers and not view.afresh:
         coarse, answers = tee(answers)
         starts = (_resized(flows, size) for flows in answers)
     with closing(ahead(islice(video.at(size), first, None))) as frames:
