@@ -34,6 +34,8 @@ class View:
         need_whole(self.iters, 'iters', optional=True)
         if self.afresh and self.gap > 1: raise InputError('a leap begins where the flows it adds up end, and cannot begin afresh')
 
+    def __repr__(self): return f'View(scale={self.scale}, iters={self.iters}, gap={self.gap}' + self.afresh*', afresh=True' + ')' # by which trials know a look again: of earlier ones, too
+
     def size(self,
         size:tuple # (h, w) of the labels
     ) -> tuple: # (h, w) of the frames it looks at
