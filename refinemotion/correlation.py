@@ -160,8 +160,8 @@ class _Whole(_Level):
         self.ringed, self.held = tuple(ringed.shape[-2:]), _Sums(volume)
         self.token = _Token.apply(self.held, volume)
 
-    def boxes(self, corner:Tensor, side:int) -> tuple: # matches, where boxes begin, their size and the picture's, and who is in none
-        return self.held.values[0], corner.new_full((1, 2), -1), self.ringed, [n-2 for n in self.ringed], None
+    def boxes(self, corner:Tensor, side:int) -> tuple: # matches, where boxes begin, their size and the picture's, and whether a place's window is in none
+        return self.held.values[0], corner.new_full((1, 2), -1), self.ringed, [n-2 for n in self.ringed], corner.new_zeros(len(corner), dtype=torch.bool)
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         index = _addresses(self.ringed, corner[moved]+1, side)
@@ -190,9 +190,9 @@ class _Boxes(_Level):
         self.held = _Held(tiles, maps, box)
         self.token = _Token.apply(self.held, tiles, maps)
 
-    def boxes(self, corner:Tensor, side:int) -> tuple: # matches, where boxes begin, their size and the picture's, and who is in none
-        strays = self.held.follow(corner, side)
-        return self.held.matches, self.held.origin, self.held.box, self.held.size, strays.nonzero()[:, 0]
+    def boxes(self, corner:Tensor, side:int) -> tuple: # as above
+        lost = self.held.follow(corner, side)
+        return self.held.matches, self.held.origin, self.held.box, self.held.size, lost
 
     def _read(self, corner:Tensor, side:int, moved) -> Tensor: # (m, side, side) of the places that moved
         strays = self.held.follow(corner, side)
@@ -394,16 +394,15 @@ INLINE void window(int side, const REAL *box, int wide, long x, long y, int h, i
     for (int u = 0; u < side-1; u++) for (int v = 0; v < side-1; v++) found[u*(side-1) + v] = across[v][u] + share[1]*(across[v+1][u] - across[v][u]);
 }
 
-__attribute__((optimize("O3"))) void windows(const REAL *matches, const long *origin, const long *corner, const REAL *share, const long *back, REAL *found,
+__attribute__((optimize("O3"))) void windows(const REAL *matches, const long *origin, const long *corner, const REAL *share, const _Bool *lost, const long *back, REAL *found,
         int places, int tall, int wide, int h, int w, int side, int items, int stored, int shown, int apart, int threads) {
     #pragma omp parallel for schedule(static) num_threads(threads)
     for (int j = 0; j < items*shown; j++) {
         long i = (long)(j/shown)*stored + (back ? back[j%shown] : j%shown), x = corner[2*i], y = corner[2*i+1];
         const long *start = origin + i/places*2;
         const REAL *box = matches + i*tall*wide - start[1]*wide - start[0];
-        int seen = x > -side && x < w && y > -side && y < h;
-        if (!seen) x = y = -side;
-        else if (x < start[0] && start[0] > 0 || y < start[1] && start[1] > 0 || (x+side < w ? x+side : w) > start[0]+wide || (y+side < h ? y+side : h) > start[1]+tall) continue; // a stray
+        if (lost[i]) continue;
+        if (x <= -side || x >= w || y <= -side || y >= h) x = y = -side;
         if (side == 8) window(8, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
         else if (side == 10) window(10, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
         else window(side, box, wide, x, y, h, w, share + 2*i, found + (long)j*apart);
@@ -417,17 +416,15 @@ def _at_one_go(self:Matches, places:list) -> Tensor: # as `_windows`; of each le
     found = places[0][1].new_empty(b*h*w, len(self.levels), (side-1)**2)
     for i, (level, (whole, share)) in enumerate(zip(self.levels, places)):
         corner = whole - self.radius
-        matches, origin, box, size, strays = level.boxes(corner, side)
-        compiled(_SOURCE, matches.dtype).windows(*map(address, (matches, origin, corner, share, back, found[:, i])),
+        matches, origin, box, size, lost = level.boxes(corner, side)
+        compiled(_SOURCE, matches.dtype).windows(*map(address, (matches, origin, corner, share, lost, back, found[:, i])),
             len(corner)//len(origin), *box, *size, side, b, len(corner)//b, h*w, found.stride(0), torch.get_num_threads())
-        if strays is not None and len(strays): found[self._raster(strays), i] = self._stray_windows(level, strays, corner[strays], share[strays], side)
+        if len(strays := lost.nonzero()[:, 0]):
+            windows = level.held.strays(strays, corner[strays], side).view(-1, side, side)
+            found[self._raster(strays), i] = _blend(_inside(windows, corner[strays], size), share[strays])
     return found.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 @patch
 def _raster(self:Matches, rows:Tensor) -> Tensor: # (k) numbers of places, tile by tile, to numbers of pixels
     _, h, w = self.shape
     return rows//len(self.order)*h*w + self.order[rows % len(self.order)]
-
-@patch
-def _stray_windows(self:Matches, level:_Boxes, rows:Tensor, corner:Tensor, share:Tensor, side:int) -> Tensor: # (k, (2r+1)²)
-    return _blend(_inside(level.held.strays(rows, corner, side).view(-1, side, side), corner, level.held.size), share)
