@@ -9,7 +9,7 @@ __all__ = ['refine_once', 'Trial', 'video_print', 'trial', 'draw_changes']
 import json
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 
@@ -99,8 +99,12 @@ def _flat(settings:dict) -> dict: # fields of dataclasses under names of their o
     parts = {key: {f'{key}.{field}': o for field, o in asdict(value).items()} if is_dataclass(value) else {key: value} for key, value in settings.items()}
     return json.loads(json.dumps({name: o for part in parts.values() for name, o in part.items()}, default=lambda o: getattr(o, '__name__', str(o)))) # a function's text is another in each process
 
-def _agree(path:Path, story:dict, what:str):
-    old = _read(path)
+def _unsaid(settings:dict) -> dict: # what earlier versions, which did not have them, did by fields of dataclasses
+    return _flat({f'{key}.{o.name}': o.default for key, value in settings.items() if is_dataclass(value) for o in fields(value) if o.default is not MISSING})
+
+def _agree(path:Path, settings:dict, what:str):
+    story, old = _flat(settings), _read(path)
+    old = old and _unsaid(settings) | old
     changed = [f'{key} was {old.get(key)}, now {story.get(key)}' for key in old | story if old.get(key) != story.get(key)] if old else []
     if changed: raise StoreError(f'{path.parent}: holds a trial {what}: ' + '; '.join(changed) + '. Choose another folder')
     write_json(path, old | story)
@@ -126,7 +130,7 @@ def _known_score(folder, name:str, looks:str): # of the original, by an earlier 
 def _do_video(model:TrackModel, start:str, dataset:Dataset, name:str, folder:Path, settings, keep_labels:bool, labels, progress:bool, how:dict):
     video, story = dataset[name], folder/f'{name}.json'
     looks, plan = video_print(video), plan_run(model, video.video, **how)
-    _agree(story, _read(story) | _flat({name: looks} | {key: o for key, o in vars(plan).items() if key != 'video'}), 'with other videos or settings')
+    _agree(story, _read(story) | {name: looks} | {key: o for key, o in vars(plan).items() if key != 'video'}, 'with other videos or settings')
     if all(_row_file(folder, name, when).exists() for when in _WHEN): return
     if labels is not None and (Path(labels)/name/'labels/labels.json').exists(): how = how | dict(labels=Path(labels)/name/'labels')
     student, why = refine_once(model, video.video, folder/name, progress, **how)
@@ -162,7 +166,7 @@ def trial(
     folder, names, start = Path(out), choose_videos(dataset, videos), weights_hash(model)[:16]
     if labels is not None and not (Path(labels)/'trial.json').exists(): raise StoreError(f'{labels}: holds no trial whose labels could be taught; expected its folder')
     plan_run(model, dataset[names[0]].video, **how) # what nobody can do is refused before the first file
-    _agree(folder/'trial.json', _flat(dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how)), 'with other settings')
+    _agree(folder/'trial.json', dict(dataset=dataset.name, start=start, settings=list(map(str, settings)), **how), 'with other settings')
     for name in tqdm(names, dataset.name, unit='video', disable=not progress):
         _do_video(model, start, dataset, name, folder, settings, keep_labels, labels, progress, how)
     before, after = (_gather(folder, names, when) for when in _WHEN)
