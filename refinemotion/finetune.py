@@ -47,7 +47,7 @@ def orthogonal(
     rounds:int=5, # of Newton and Schulz
     coefficients:tuple=(3.4445, -4.775, 2.0315)
 ) -> Tensor: # (m, n)
-    "The same directions, all about equally long: singular values from 0.7 to 1.2."
+    "The same directions, about equally long: singular values that are more than a five-hundredth of the norm become 0.7 to 1.2."
     (a, b, c), x = coefficients, matrix/matrix.norm().clamp(min=1e-7)
     if len(x) > x.shape[1]: x = x.T
     for _ in range(rounds):
