@@ -65,15 +65,19 @@ class Muon(torch.optim.Optimizer):
         betas:tuple=(.9, .999) # of AdamW, for biases
     ): super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas))
 
+    def _running(self, p:Tensor, name:str, value:Tensor, decay:float) -> Tensor: # mean, from nothing
+        state = self.state[p]
+        if name not in state: state[name] = torch.zeros_like(p)
+        return state[name].lerp_(value, 1-decay)
+
     def _layer(self, p:Tensor, momentum:float) -> Tensor:
-        mean = self.state[p].setdefault('mean', torch.zeros_like(p)).lerp_(p.grad, 1-momentum)
-        turned = orthogonal(p.grad.lerp(mean, momentum).flatten(1))
+        turned = orthogonal(p.grad.lerp(self._running(p, 'mean', p.grad, momentum), momentum).flatten(1))
         return .2*max(turned.shape)**.5*turned.view_as(p)
 
     def _bias(self, p:Tensor, betas:tuple, eps:float=1e-8) -> Tensor:
         state = self.state[p]
         state['steps'] = state.get('steps', 0) + 1
-        mean, square = (state.setdefault(key, torch.zeros_like(p)).lerp_(value, 1-beta)/(1 - beta**state['steps']) for key, value, beta in zip(('mean', 'square'), (p.grad, p.grad**2), betas))
+        mean, square = (self._running(p, *part, beta)/(1 - beta**state['steps']) for part, beta in zip((('mean', p.grad), ('square', p.grad**2)), betas))
         return mean/(square.sqrt() + eps)
 
     @torch.no_grad()
