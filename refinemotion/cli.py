@@ -216,7 +216,7 @@ def flow_film(
     "Each frame beside its flow, with one colour scale throughout."
     import torch
     from refinemotion.show import flow_radius, flow_to_rgb, side_by_side
-    radius = flow_radius(flows[..., ::4, ::4])
+    radius = flow_radius(*flows[..., ::4, ::4])
     for frame, flow in zip(video, flows):
         colours = flow_to_rgb(flow, radius)
         yield side_by_side(frame[None], colours[None], titles=['frame', f'flow, full colour at {radius:.1f} px'])[0]
@@ -291,7 +291,7 @@ def run_flow(
     with all_or_nothing(folder) as place:
         flows = spool(tqdm(stream_flow(net, video, iters), 'flow', video.n-1, unit='pair', disable=not _watched()), place)
         _write_flows(flows, place, names)
-        write_video(place/film, flow_film(video, flows), fps=video.fps)
+        write_video(place/film, flow_film(video, flows), fps=min(video.fps, 1000))
         for old in () if names else folder.glob('[0-9]'*6 + '.flo'): old.unlink()
     _say_notes(video.notes)
     print(f'{out}: {len(flows)} flows of {video.size[1]}×{video.size[0]} pixels; to look at: {folder/film}')
@@ -359,7 +359,7 @@ def run_track(
     drawn, xy, visible = track_scaled(net, frames, points, video.source.size, **({'iters': iters} if iters else {}))
     with all_or_nothing(folder) as place:
         np.savez(place/name, xy=xy.numpy(), visible=visible.numpy())
-        write_video(place/film, draw_tracks(frames, drawn, visible), fps=video.fps)
+        write_video(place/film, draw_tracks(frames, drawn, visible), fps=min(video.fps, 1000))
     _say_notes(video.notes)
     print(f'{out}: {len(xy)} points through {len(frames)} frames; to look at: {folder/film}')
 

@@ -6,8 +6,9 @@
 __all__ = ['RefineError', 'InputError', 'WeightsError', 'StoreError', 'LabelError', 'OutputError', 'DeviceError', 'did_you_mean',
            'need_whole', 'pixel_grid', 'points_inside', 'inside', 'sample', 'warp', 'length', 'round_trip', 'resize',
            'resize_flow', 'resize_xy', 'Pad', 'to_frames', 'seed_generator', 'pick_device', 'machine_memory',
-           'kept_memory', 'to_device', 'full_float32', 'dtype_on', 'in_precision', 'Recorder', 'recorder',
-           'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later', 'package_data', 'shared_data']
+           'kept_memory', 'to_device', 'full_float32', 'dtype_on', 'in_precision', 'outside_inference', 'Recorder',
+           'recorder', 'forget_work', 'atomic_path', 'write_json', 'spool', 'sha256_of', 'ahead', 'later',
+           'package_data', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #b9a26565
 import json, os, zlib
@@ -28,7 +29,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # %% ../nbs/00_core.ipynb #f735ed22
 class RefineError(Exception): "Something the user can mend: the message says what was given, what was expected and what to do."
@@ -205,11 +206,12 @@ def to_frames(
     x # (t, h, w, 3) or (t, 3, h, w), numpy or torch; uint8, or float in 0..255
 ) -> Tensor: # (t, 3, h, w) uint8
     "Frames as the rest of the package expects them."
-    x = torch.as_tensor(np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x)
+    try: x = torch.as_tensor(np.ascontiguousarray(x, x.dtype.newbyteorder('=')) if isinstance(x, np.ndarray) else x)
+    except (TypeError, ValueError) as e: raise InputError(f'frames are no numbers ({e}); expected uint8, or floats in 0..255') from None
     if x.ndim != 4 or 3 not in (x.shape[1], x.shape[-1]):
         raise InputError(f'frames have shape {tuple(x.shape)}; expected (t, h, w, 3) or (t, 3, h, w)')
     if x.shape[1] != 3: x = x.movedim(-1, 1)
-    if x.dtype == torch.uint8: return x.contiguous()
+    if x.dtype == torch.uint8 or not x.numel(): return x.byte().contiguous()
     if not x.is_floating_point(): raise InputError(f'frames are {x.dtype}; expected uint8, or floats in 0..255')
     if not torch.isfinite(x).all() or x.min() < 0 or x.max() > 255:
         raise InputError('float frames must be finite and in 0..255; got values outside that')
@@ -230,7 +232,10 @@ def pick_device(
 ) -> torch.device:
     "The device asked for, or a `DeviceError` that says which there are."
     if name is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try: return torch.zeros(1, device=name).device
+    try:
+        x = torch.zeros(1, device=name)
+        x.item() # which a device without memory cannot say
+        return x.device
     except (RuntimeError, AssertionError, NotImplementedError):
         have = ['cpu'] + [f'cuda:{i}' for i in range(torch.cuda.device_count())]
         raise DeviceError(f'device {str(name)!r} is not there; this machine has {", ".join(have)}') from None
@@ -309,6 +314,12 @@ def in_precision(
     return nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype=dtype)
 
 # %% ../nbs/00_core.ipynb #7a2f989d
+@contextmanager
+def outside_inference():
+    "What is made inside the block may be used for training later, also where the caller only infers."
+    learning = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(learning): yield
+
 class Recorder:
     "Work on a GPU that comes again and again, as CUDA graphs."
     def __init__(self,
@@ -324,9 +335,13 @@ class Recorder:
         "Do the work, from the third time on by replaying it."
         key = name, tuple((x.shape, x.dtype) for x in inputs)
         self.seen[key] += 1
-        if key in self.graphs: self.graphs.move_to_end(key)
-        elif self.seen[key] < 3: return run(*inputs)
-        else: self._record(key, run, inputs)
+        with outside_inference():
+            if self.seen[key] < 3 and key not in self.graphs: return run(*inputs)
+            return self._replay(key, run, inputs)
+
+    def _replay(self, key, run:Callable, inputs:tuple) -> list:
+        if key not in self.graphs: self._record(key, run, inputs)
+        self.graphs.move_to_end(key)
         graph, places, found = self.graphs[key]
         for place, x in zip(places, inputs): place.copy_(x)
         graph.replay()
@@ -344,10 +359,18 @@ class Recorder:
 _recorders = WeakKeyDictionary()
 
 def recorder(
-    model # whose work it is; forgotten with it
+    model:nn.Module # whose work it is; forgotten with it
 ) -> Recorder:
-    "The recorder of a model."
-    return _recorders.setdefault(model, Recorder())
+    "The recorder of a model, another one when its weights have moved: a graph reads them where they were."
+    place = next(model.parameters()).data_ptr()
+    if model not in _recorders or _recorders[model][0] != place: _recorders[model] = place, Recorder()
+    return _recorders[model][1]
+
+def forget_work(
+    model:nn.Module # whose graphs, and the memory they hold, are needed no more
+):
+    "Give back what was recorded."
+    _recorders.pop(model, None)
 
 # %% ../nbs/00_core.ipynb #4e6dcfe5
 @contextmanager

@@ -228,7 +228,7 @@ def find_home(
                      f'Its layout is {card.layout}. To get it: {how_to_get(card)}')
 
 def _numbered(folder:Path, pattern:str) -> dict: # frame number to file, in order
-    found = {int(re.findall(r'\d+', path.stem)[-1]): path for path in folder.glob(pattern) if re.search(r'\d', path.stem)}
+    found = {int(number[0]): path for path in folder.glob(pattern) if (number := re.search(r'\d+$', path.stem))}
     return dict(sorted(found.items()))
 
 def counted(
@@ -270,13 +270,13 @@ SINTEL_FRAMES = dict.fromkeys('''alley_1 alley_2 ambush_2 ambush_4 ambush_5 ambu
 SINTEL_FRAMES |= dict(ambush_2=21, ambush_4=33, ambush_6=20, market_6=40)
 _SINTEL_PAIRS = sum(SINTEL_FRAMES.values()) - len(SINTEL_FRAMES)
 
-def _sintel_pair(training:Path, scene:str, a:Path, b:Path) -> PairFiles:
+def _sintel_pair(training:Path, scene:str, number:int, a:Path, b:Path) -> PairFiles:
     mask = lambda kind: path if (path := training/kind/scene/a.name).is_file() else None
-    return PairFiles(f'{scene} {int(a.stem[-4:])}', a, b, training/'flow'/scene/f'{a.stem}.flo', mask('occlusions'), mask('invalid'))
+    return PairFiles(f'{scene} {number}', a, b, training/'flow'/scene/f'{a.stem}.flo', mask('occlusions'), mask('invalid'))
 
 def _sintel_scene(training:Path, render:str, scene:str) -> _Files:
     frames = _numbered(training/render/scene, 'frame_*.png')
-    files = _with_truth(frames.values(), [_sintel_pair(training, scene, a, frames[i+1]) for i, a in frames.items() if i+1 in frames], _jumps(frames))
+    files = _with_truth(frames.values(), [_sintel_pair(training, scene, i, a, frames[i+1]) for i, a in frames.items() if i+1 in frames], _jumps(frames))
     files.notes = [*counted(len(files.pairs), SINTEL_FRAMES.get(scene, len(frames)) - 1, 'pairs'), *files.notes]
     for kind in ('occluded', 'invalid'):
         files.notes += counted(sum(getattr(pair, kind) is not None for pair in files.pairs), len(files.pairs), f'pairs have an {kind} mask')

@@ -20,9 +20,9 @@ class Agreement(NamedTuple):
     "When neighbours may speak for a pixel."
     radius:int=5 # how far they may be, pixels
     colour:float=12. # how far their colour may be, levels of 255
-    spread:float=.07 # by how much they may disagree, pixels
+    spread:float=.05 # by how much they may disagree, pixels
     support:float=2. # how many there must be, each counted by its weight
-    home:float=.3 # how far from home a filled pixel may end, there and back, pixels
+    home:float=.1 # how far from home a filled pixel may end, there and back, pixels
 
 def _around(x:Tensor, at:Tensor, radius:int) -> Tensor: # (c, h, w), (n, 2) rows and columns -> (c, n, k) values of the square window
     size = 2*radius + 1
@@ -47,7 +47,9 @@ def fill_flow(
         found, agreed = _ask(known_flow, seen, at, when)
         rows, columns = at[agreed].T
         flow[:, rows, columns], known[rows, columns] = found[:, agreed], True
-    if back is not None: known &= keep | (round_trip(flow[None], back[None])[0][0] <= when.home)
+    if back is not None:
+        error, _, stays = round_trip(flow[None], back[None])
+        known &= keep | stays[0] & (error[0] <= when.home)
     return flow.masked_fill(~known, 0), known
 
 def _ask(flow:Tensor, frame:Tensor, at:Tensor, when:Agreement) -> tuple[Tensor, Tensor]: # (2, n) pixels, (n,) bool

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from .core import InputError, Pad, StoreError, atomic_path, kept_memory, length, need_whole, pixel_grid, resize_flow, resize_xy, sample, seed_generator, spool
 from .datasets import Dataset, FlowPair, FlowVideo, PointVideo, first_queries, strided_queries
+from .label import frozen
 from .filter import color_difference, cycle_mask, cycle_score
 from .models import EXACT, PACES, FlowModel, TrackModel, chain_tracks, weights_hash
 from .video import Video, fit_size, need_frames
@@ -377,7 +378,7 @@ class _Run:
 
     def _spooled(self, model, video, setting): # (t-1, 2, h, w) pixels twice, on the disk
         need_frames(self.t, what=self.points.name)
-        flows = spool(torch.stack(pair) for pair in model.stream_both_ways(video, setting.iters)).unbind(1)
+        flows = model.spooled(video, setting.iters)
         for flow in flows: _expect(flow, (self.t-1, 2, *self.at))
         return flows
 
@@ -450,13 +451,11 @@ def choose_videos(
 
 @contextmanager
 def _ready(model:TrackModel, padding:str): # as it is meant to be run, and then as it was
-    before, modes = getattr(model, 'padding', None), {part: part.training for part in model.modules()}
-    model.eval()
+    before = getattr(model, 'padding', None)
     if before is not None: model.padding = padding
     try:
-        with torch.no_grad(): yield
+        with frozen(model), torch.no_grad(): yield
     finally:
-        for part, training in modes.items(): part.training = training
         if before is not None: model.padding = before
 
 def _row(model:TrackModel, dataset:Dataset, video, settings:list) -> dict:

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from fastcore.basics import patch
 
-from .core import InputError, RefineError, StoreError, ahead, atomic_path, full_float32, kept_memory, need_whole, points_inside, recorder, to_device
+from .core import InputError, RefineError, StoreError, ahead, atomic_path, forget_work, full_float32, kept_memory, need_whole, points_inside, recorder, to_device
 from .models import FlowModel, TrackModel, there_and_back, weights_hash
 from .sample import Batch
 from .trails import TrackBatch
@@ -305,6 +305,8 @@ def finetune(
             if checkpoint and ((step+1) % every == 0 or step+1 == recipe.steps): _save(Path(checkpoint), parts, losses=losses, **story)
     model.load_state_dict(handed_back().state_dict())
     model.eval()
+    model.zero_grad()
+    forget_work(model)
     return losses
 
 def _batches(model:nn.Module, sampler:Callable, steps:range) -> Iterator:

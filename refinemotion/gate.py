@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['MEASURES', 'split_pairs', 'census', 'census_difference', 'look_closer', 'testimony', 'flows_of', 'weighed_mean',
            'apart', 'heard', 'mean_of', 'over_ways', 'astray', 'slower', 'measured', 'compare', 'summary', 'Verdict',
-           'Limits', 'as_limits', 'way_gone', 'judge', 'Lookout', 'draw_watch']
+           'Limits', 'as_limits', 'nearer', 'way_gone', 'judge', 'Lookout', 'draw_watch']
 
 # %% ../nbs/13_gate.ipynb #7aecc26d
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -34,12 +35,14 @@ from .evaluate import consistency
 def split_pairs(
     n:int, # pairs of the video
     every:int=8, # one in so many is held out
-    without=() # pairs to use for neither
+    without=(), # pairs to use for neither
+    most:int=64 # pairs held out of a long video, spread over all of it: their flow is kept in memory
 ) -> tuple[list[int], list[int]]: # to train on, to compare on
     "Pairs for training and pairs held out."
     need_whole(every, 'every', 2)
     good = [i for i in range(n) if i not in without]
-    held = good[every//2::every]
+    step = max(every, math.ceil(len(good)/most))
+    held = good[step//2::step]
     train = [i for i in good if i not in held]
     return train, held or train
 
@@ -249,13 +252,17 @@ def _won(mean:pd.Series) -> float: # share of the closer look's advantage in cen
     most = mean.census_before - mean.get('census_closer', float('nan'))
     return (mean.census_before - mean.census_after)/most if most > .005*mean.census_before else float('nan')
 
-def _nearer(mean:pd.Series) -> float: return 1 - mean.miss_after/mean.miss_before
+def nearer(
+    metrics:pd.DataFrame # of `compare`
+) -> float: # 1 is all of it
+    "By which share the distance from the closer look fell."
+    return 1 - metrics.miss_after['mean']/metrics.miss_before['mean']
 
 def way_gone(
     metrics:pd.DataFrame # of `compare`
 ) -> float: # 1 is all of it; not a number where the closer look agrees hardly better with the frames, and for tracks
     "Which part of the way to the closer look a model went, in distance and in agreement with the frames."
-    return (_nearer(metrics.loc['mean']) + _won(metrics.loc['mean']))/2
+    return (nearer(metrics) + _won(metrics.loc['mean']))/2
 
 def judge(
     metrics:pd.DataFrame, # of `compare`
@@ -265,12 +272,12 @@ def judge(
     "Accept the refined model, or say why not."
     least, vote, slack, way, behind, far = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
-    nearer, gone = _nearer(mean), way_gone(metrics)
+    fell, gone, won = nearer(metrics), way_gone(metrics), _won(mean)
     gained, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
-    words = f'{abs(nearer):.1%} {"nearer to" if nearer > 0 else "further from"} the closer look, nearer on {gained:.0%} of the {unit}s compared; census difference {worse:+.1%}'
-    fails = [why for passes, why in ((nearer >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),
+    words = f'{abs(fell):.1%} {"nearer to" if fell > 0 else "further from"} the closer look, nearer on {gained:.0%} of the {unit}s compared; census difference {worse:+.1%}'
+    fails = [why for passes, why in ((fell >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),
         (worse <= slack, 'the frames agree less along its motion'),
-        (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {_won(mean):.0%}"),
+        (not gone < way*share, f"it went {gone:.0%} of the way to the closer look only, of its agreement with the frames {won:.0%}"),
         (mean.get('astray', 0.) < far, 'where nothing is verified it says something else altogether'),
         (not mean.get('census_closer', 0.) > mean.census_before, 'the frames agree less along what was taught than along what the original sees'),
         (not mean.get('closer_slower', 0.) > behind, 'the closer look itself is slower nearly everywhere, as where something fixed to the picture, like the blocks of compression, holds it back')) if not passes]

@@ -185,7 +185,8 @@ def _runs(numbers:list, length:int) -> list[list]: # windows of consecutive numb
     return windows
 
 def _horse_clips(home:Path, video:str, marks:dict) -> dict: # name to (frame files, xy, visible)
-    at = {int(re.findall(r'\d+', Path(name).stem)[-1]): name for name, xy in marks.items() if name.split('/')[0] == video and xy.isfinite().any()}
+    numbered = {name: re.search(r'\d+$', Path(name).stem) for name, xy in marks.items() if name.split('/')[0] == video and xy.isfinite().any()}
+    at = {int(number[0]): name for name, number in numbered.items() if number}
     windows = [[at[i] for i in window[::HORSE_STEP]] for window in _runs(sorted(at), HORSE_WINDOW)]
     tracks = [(names, torch.stack([marks[name] for name in names], 1)) for names in windows]
     return {f'{video}-{Path(names[0]).stem}': ([home/'labeled-data'/name for name in names], xy, xy.isfinite().all(-1)) for names, xy in tracks}

@@ -12,7 +12,6 @@ __all__ = ['EXACT', 'FAST', 'PACES', 'TRACK_BYTES', 'Pace', 'as_pace', 'TrackMod
 import hashlib, json, pickle, warnings
 from collections import deque
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
 from importlib import import_module
@@ -25,8 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (InputError, Pad, WeightsError, atomic_path, in_precision, machine_memory, need_whole, package_data,
-    pick_device, points_inside, sample, sha256_of, to_device, to_frames, warp)
+from .core import (InputError, Pad, WeightsError, atomic_path, did_you_mean, in_precision, machine_memory, need_whole, package_data,
+    pick_device, points_inside, sample, sha256_of, spool, to_device, to_frames, warp)
 
 # %% ../nbs/05_models.ipynb #955759e8
 @dataclass(frozen=True)
@@ -279,8 +278,16 @@ def follower(self:FlowModel,
 ) -> Callable: # queries to what `track` says of them
     "Points by flow that is computed once."
     video = to_frames(video)
-    fwd, bwd = self.both_ways(video, iters) if len(video) > 1 else video.new_empty(2, 0, 2, *video.shape[-2:], dtype=torch.float32)
-    return lambda queries: chain_tracks(fwd, bwd, check_queries(queries, len(video), *video.shape[-2:]).to(fwd.device))
+    fwd, bwd = self.spooled(video, iters) if len(video) > 1 else torch.empty(2, 0, 2, *video.shape[-2:])
+    return lambda queries: chain_tracks(fwd, bwd, check_queries(queries, len(video), *video.shape[-2:]))
+
+@patch
+def spooled(self:FlowModel,
+    frames, # tensor (t, 3, h, w) uint8, or `Video`
+    iters:int=None # refinement iterations; None: the model's own
+) -> tuple[Tensor, Tensor]: # (t-1, 2, h, w) pixels twice, like `both_ways`, but on the disk
+    "All flows of a video, of any length."
+    return spool(torch.stack(pair) for pair in self.stream_both_ways(frames, iters)).unbind(1)
 
 # %% ../nbs/05_models.ipynb #2f35a276
 @dataclass(frozen=True)
@@ -327,8 +334,7 @@ def weight_cards(
 def _arch(name:str):
     known = _known()
     if name in known: return known[name]
-    near = get_close_matches(name, known, n=1)
-    raise WeightsError(f'no model {name!r}; there are {", ".join(sorted(known))}' + (f'. Did you mean {near[0]!r}?' if near else ''))
+    raise WeightsError(f'no model {name!r}{did_you_mean(name, known)}')
 
 # %% ../nbs/05_models.ipynb #1ca00b7b
 def _unwrap(state) -> dict:

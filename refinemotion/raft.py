@@ -213,6 +213,7 @@ def upsample_bilinear(
     with torch.autocast(flow.device.type, enabled=False): return 8*(rows @ flow @ columns.T)
 
 @lru_cache
+@torch.inference_mode(False)
 def _stretch(n:int, device, dtype) -> Tensor: # (8n, n) what `F.interpolate` does to a column; as a product its gradient adds up in the same order every time, on a GPU too
     return F.interpolate(torch.eye(n)[None], scale_factor=8, mode='linear', align_corners=True)[0].T.to(device, dtype)
 

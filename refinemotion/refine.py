@@ -59,6 +59,7 @@ class Workshop:
         overwrite:bool=False # replace what is there?
     ):
         self.out, self.fresh, whole = Path(out), not resume, Path(out).resolve()
+        if not whole.name: raise OutputError(f'{out}: is where all folders lie; choose one in it')
         self.folder = whole.with_name(whole.name + '.partial')
         if resume and overwrite: raise OutputError('resume and overwrite exclude each other; choose one')
         if self.out.exists() and not self.out.is_dir(): raise OutputError(f'{out}: is a file; expected a folder')
@@ -88,7 +89,7 @@ class Workshop:
         place = self.out.resolve() # where a link leads
         if not _filled(place) and not os.path.ismount(place): self.folder.replace(place)
         else:
-            (place/'config.json').unlink(missing_ok=True)
+            for old in ('config.json', 'refused.safetensors'): (place/old).unlink(missing_ok=True)
             for part in sorted(self.folder.iterdir(), key=lambda part: part.name == 'config.json'): _take(part, place/part.name)
             self.folder.rmdir()
         return self.out

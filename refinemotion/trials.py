@@ -86,14 +86,18 @@ class Trial:
         taught = load_model(self.folder/name/f'{kind}.safetensors', device=next(start.parameters()).device, pace=start.pace)
         return blend(start, taught, share/config['recipe']['blend'])
 
+def _crc(tensors) -> str: # None among them, where there is nothing
+    crc = 0
+    for o in tensors: crc = crc if o is None else zlib.crc32(o.numpy().tobytes(), crc)
+    return f'{crc:08x}'
+
 def video_print(
     video # a `FlowVideo` or `PointVideo`
 ) -> str: # another one when a frame or the truth is another
     "What a video of a set looks like, in short."
-    crc = 0
-    for frame in video.video: crc = zlib.crc32(frame.numpy().tobytes(), crc)
-    truth = f'{len(video)} pairs' if hasattr(video, 'pairs') else f'{len(video.xy)} tracks {zlib.crc32(video.xy.numpy().tobytes()):08x}'
-    return f'{video.video.n} frames {crc:08x}, {truth}'
+    n, truth = (f'{len(video)} pairs', (o for pair in video for o in (pair.flow, pair.valid, pair.matched, pair.reliable))) if hasattr(video, 'pairs') \
+        else (f'{len(video.xy)} tracks', (video.xy, video.visible, video.tolerance))
+    return f'{video.video.n} frames {_crc(video.video)}, {n} {_crc(truth)}'
 
 def _flat(settings:dict) -> dict: # fields of dataclasses under names of their own
     parts = {key: {f'{key}.{field}': o for field, o in asdict(value).items()} if is_dataclass(value) else {key: value} for key, value in settings.items()}
@@ -149,7 +153,7 @@ def _gather(folder:Path, names:list, when:str) -> pd.DataFrame:
 
 def _run_row(folder:Path, name:str) -> dict:
     config = _read(folder/name/'config.json')
-    return {key: config.get(key) for key in ('frames', 'kept', 'seconds')} | dict(accepted=config.get('verdict', {}).get('used', False), note=_read(folder/f'{name}.json').get('note', ''))
+    return {key: config.get(key) for key in ('frames', 'kept', 'seconds')} | dict(accepted=config.get('verdict', {}).get('accepted', False), note=_read(folder/f'{name}.json').get('note', ''))
 
 def trial(
     model:TrackModel, # where every video starts

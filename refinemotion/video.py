@@ -9,14 +9,14 @@ __all__ = ['IMAGES', 'FILMS', 'CODECS', 'FLO_TAG', 'FLO_UNKNOWN', 'image_changes
            'need_pair', 'write_png16', 'read_png16', 'read_flow', 'write_flow']
 
 # %% ../nbs/01_video.ipynb #2f8996a7
-import os, re
+import math, os, re
 from collections import Counter
 from copy import copy
 from contextlib import contextmanager
 from fractions import Fraction
 from glob import glob, has_magic
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -282,7 +282,7 @@ def write_video(
     "Write a film, one frame in memory at a time."
     codec = CODECS.get(Path(path).suffix.lower())
     if codec is None: raise OutputError(f'{path}: cannot write such a film; expected one of {" ".join(CODECS)}')
-    if not 0 < fps <= 1000: raise OutputError(f'{path}: {fps} frames per second; expected a number above 0, such as 24')
+    if not 0 < fps <= 1000: raise OutputError(f'{path}: {fps} frames per second; expected a number above 0 and at most 1000, such as 24')
     stream = None
     with atomic_path(path) as temporary, av.open(str(temporary), 'w') as container:
         for frame in same_sized((to_frames(frame[None])[0] for frame in frames), path):
@@ -365,7 +365,7 @@ def fit_size(
 ) -> tuple: # (h, w)
     "The size that was asked for, as height and width."
     asked, size = size, tuple(max(size > 0, round(side*size/max(old))) for side in old) if isinstance(size, Integral) else size
-    if np.shape(size) != (2,) or min(size) < 1: raise InputError(f'size={asked}: expected (height, width), or one number for the longer side')
+    if np.shape(size) != (2,) or not all(isinstance(side, Real) and 1 <= side < math.inf for side in size): raise InputError(f'size={asked}: expected (height, width), or one number for the longer side')
     return tuple(int(side) for side in size)
 
 class Video:

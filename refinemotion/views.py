@@ -8,7 +8,7 @@ __all__ = ['PLAIN', 'LARGE', 'MOST_FINE', 'View', 'is_large', 'sharp_views', 'ch
 # %% ../nbs/07_views.ipynb #5a09288c
 from collections import deque
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice, tee
 from typing import Iterator
 

@@ -301,7 +301,7 @@ def test_unusable_weights(command, make, name, words, refused, clip, tmp_path):
 
 
 @pytest.mark.parametrize('command', COMMANDS)
-def test_unknown_model(command, words, refused, clip): refused(words(command, clip, model='raft-smal'), "Did you mean 'raft-small'")
+def test_unknown_model(command, words, refused, clip): refused(words(command, clip, model='raft-smal'), "did you mean 'raft-small'")
 
 
 @pytest.mark.parametrize('command', COMMANDS)
