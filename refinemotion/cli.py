@@ -384,7 +384,7 @@ def run_refine(
     teacher_weights:str=None, # its weights file, or a name from that list
     no_gate:bool=False, # hand back the refined model even if nothing was gained
     steps:count=None, # optimiser steps; without it, 480 for flow, 100 where frames are large, and 150 for tracks
-    optimiser:DOWN='adamw', # which way down the loss; muon takes about twice the rate
+    optimiser:DOWN=None, # which way down the loss; without it, adamw, and muon for flow of large frames
     lr:positive=None, # peak learning rate; without it, 0.0003 for flow, of large frames 0.0006, and 0.0001 for tracks
     batch:count=None, # items per step; of flow, a crop in both directions of time is two, so an odd number takes one direction. Without it, 2 for flow and 1 for tracks
     crop:rows_by_columns=None, # rows and columns of a crop; smaller frames are used whole. Without it, 192x320, of flow of large frames 480x1024

@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
     "Layers step along their momentum, every direction of it alike; biases as in AdamW."
     def __init__(self,
         params,
-        lr:float, # learning rate; a step of a layer is a fifth of it, root mean square
+        lr:float, # learning rate as for AdamW; a step of a layer is two fifths of it, root mean square
         weight_decay:float=0.,
         momentum:float=.95,
         betas:tuple=(.9, .999) # of AdamW, for biases
@@ -85,10 +85,11 @@ class Muon(torch.optim.Optimizer):
         "Take it."
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
+            rate = 2*group['lr']
             for p in group['params']:
                 if p.grad is None: continue
                 step = self._layer(p, group['momentum']) if p.ndim > 1 else self._bias(p, group['betas'])
-                p.mul_(1 - group['lr']*group['weight_decay']).sub_(group['lr']*step)
+                p.mul_(1 - rate*group['weight_decay']).sub_(rate*step)
         return loss
 
 OPTIMISERS = dict(adamw=torch.optim.AdamW, muon=Muon)

@@ -56,9 +56,9 @@ class FlowRoad:
 
     def views(self, size:tuple) -> tuple: return sharp_views(size) # (h, w) of the labels
     def balance(self, size:tuple) -> Balance: return APART if is_large(size) else None # which labels count more
-    def limits(self, size:tuple) -> Limits: return Limits(way=.08) if is_large(size) else Limits() # what the gate asks for
+    def limits(self, size:tuple) -> Limits: return Limits(way=.02) if is_large(size) else Limits() # what the gate asks for
     def recipe(self, size:tuple) -> Recipe: # how students are taught
-        much = dict(steps=100, lr=6e-4, crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if is_large(size) else dict(steps=480, crop=(192, 320))
+        much = dict(steps=100, lr=6e-4, optimiser='muon', crop=(480, 1024)[::1 if size[0] <= size[1] else -1]) if is_large(size) else dict(steps=480, crop=(192, 320))
         return Recipe(**much, blend=.75)
     def check(self, alpha:float, beta:float, color:float, within:float) -> dict: return {key: value for key, value in dict(alpha=alpha, beta=beta, color=color).items() if value is not None}
     def refuse(self, recipe:Recipe, balance:Balance, fill, denser:int, queries): # what is not for flow
