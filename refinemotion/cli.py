@@ -283,7 +283,7 @@ def run_flow(
     from tqdm.auto import tqdm
     from refinemotion.core import spool
     from refinemotion.models import PACES, load_model
-    from refinemotion.video import write_video
+    from refinemotion.video import MOST_FPS, write_video
     folder, names = flow_target(out)
     refuse_existing(folder, names, overwrite)
     video, net = open_video(input, start=start, stop=stop, step=stride, size=size), load_model(model, weights, device, PACES[pace])
@@ -291,7 +291,7 @@ def run_flow(
     with all_or_nothing(folder) as place:
         flows = spool(tqdm(stream_flow(net, video, iters), 'flow', video.n-1, unit='pair', disable=not _watched()), place)
         _write_flows(flows, place, names)
-        write_video(place/film, flow_film(video, flows), fps=min(video.fps, 1000))
+        write_video(place/film, flow_film(video, flows), fps=min(video.fps, MOST_FPS))
         for old in () if names else folder.glob('[0-9]'*6 + '.flo'): old.unlink()
     _say_notes(video.notes)
     print(f'{out}: {len(flows)} flows of {video.size[1]}×{video.size[0]} pixels; to look at: {folder/film}')
@@ -349,7 +349,7 @@ def run_track(
     from refinemotion.core import OutputError
     from refinemotion.models import PACES, load_model
     from refinemotion.show import draw_tracks
-    from refinemotion.video import write_video
+    from refinemotion.video import MOST_FPS, write_video
     if Path(out).suffix != '.npz': raise OutputError(f'{out}: tracks are written as NAME.npz; choose such a name')
     folder, (name, film) = flow_target(out)
     refuse_existing(folder, (name, film), overwrite)
@@ -359,7 +359,7 @@ def run_track(
     drawn, xy, visible = track_scaled(net, frames, points, video.source.size, **({'iters': iters} if iters else {}))
     with all_or_nothing(folder) as place:
         np.savez(place/name, xy=xy.numpy(), visible=visible.numpy())
-        write_video(place/film, draw_tracks(frames, drawn, visible), fps=min(video.fps, 1000))
+        write_video(place/film, draw_tracks(frames, drawn, visible), fps=min(video.fps, MOST_FPS))
     _say_notes(video.notes)
     print(f'{out}: {len(xy)} points through {len(frames)} frames; to look at: {folder/film}')
 

@@ -6,7 +6,7 @@
 __all__ = ['SINTEL_FRAMES', 'KITTI_PAIRS', 'MIDDLEBURY', 'CHAIRS_PAIRS', 'DAVIS_FRAMES', 'DAVIS_POINTS', 'DAVIS_VIDEOS',
            'STACKING_VIDEOS', 'KINETICS_SHARDS', 'PAPER', 'PointVideo', 'first_queries', 'strided_queries', 'FlowPair',
            'read_mask', 'check_raster', 'PairFiles', 'FlowVideo', 'Dataset', 'register_dataset', 'list_datasets',
-           'open_dataset', 'find_home', 'counted', 'write_sintel', 'tapvid_davis', 'tapvid_davis_names',
+           'open_dataset', 'find_home', 'numbered', 'counted', 'write_sintel', 'tapvid_davis', 'tapvid_davis_names',
            'write_tapvid_davis', 'tapvid_record', 'paper_results', 'download']
 
 # %% ../nbs/03_datasets.ipynb #1724c3ca
@@ -227,8 +227,11 @@ def find_home(
     raise InputError(f'{root}: no {card.title} here. Looked for {wanted}, in this folder and in {", ".join(card.folders)}. '
                      f'Its layout is {card.layout}. To get it: {how_to_get(card)}')
 
-def _numbered(folder:Path, pattern:str) -> dict: # frame number to file, in order
-    found = {int(number[0]): path for path in folder.glob(pattern) if (number := re.search(r'\d+$', path.stem))}
+def numbered(
+    paths # whose names may end in a frame's number; what does not is left out
+) -> dict: # frame number to path, in order
+    "Frames by their numbers."
+    found = {int(number[0]): path for path in paths if (number := re.search(r'\d+$', Path(path).stem))}
     return dict(sorted(found.items()))
 
 def counted(
@@ -275,7 +278,7 @@ def _sintel_pair(training:Path, scene:str, number:int, a:Path, b:Path) -> PairFi
     return PairFiles(f'{scene} {number}', a, b, training/'flow'/scene/f'{a.stem}.flo', mask('occlusions'), mask('invalid'))
 
 def _sintel_scene(training:Path, render:str, scene:str) -> _Files:
-    frames = _numbered(training/render/scene, 'frame_*.png')
+    frames = numbered((training/render/scene).glob('frame_*.png'))
     files = _with_truth(frames.values(), [_sintel_pair(training, scene, i, a, frames[i+1]) for i, a in frames.items() if i+1 in frames], _jumps(frames))
     files.notes = [*counted(len(files.pairs), SINTEL_FRAMES.get(scene, len(frames)) - 1, 'pairs'), *files.notes]
     for kind in ('occluded', 'invalid'):
@@ -310,7 +313,7 @@ def write_sintel(
 KITTI_PAIRS = 200
 
 def _kitti_pair(training:Path, name:str) -> _Files:
-    frames, seen = _numbered(training/'image_2', f'{name}_*.png'), training/f'flow_noc/{name}_10.png'
+    frames, seen = numbered((training/'image_2').glob(f'{name}_*.png')), training/f'flow_noc/{name}_10.png'
     if 10 not in frames or 11 not in frames: return _Files([], [], [f'{name}_10.png or {name}_11.png is missing in {training/"image_2"}'])
     pair = PairFiles(name, frames[10], frames[11], training/f'flow_occ/{name}_10.png', seen=seen if seen.is_file() else None)
     return _with_truth(frames.values(), [pair], _jumps(frames))
@@ -328,7 +331,7 @@ register_dataset('kitti-2015', 'flow', _kitti, 'kitti', iters=24)
 MIDDLEBURY = 'Dimetrodon Grove2 Grove3 Hydrangea RubberWhale Urban2 Urban3 Venus'.split()
 
 def _middlebury_sequence(images:Path, flow:Path) -> _Files:
-    frames = _numbered(images, 'frame*.png')
+    frames = numbered(images.glob('frame*.png'))
     if 10 not in frames or 11 not in frames: return _Files([], [], [f'frame10.png or frame11.png is missing in {images}'])
     return _with_truth(frames.values(), [PairFiles(images.name, frames[10], frames[11], flow)], _jumps(frames))
 

@@ -248,7 +248,8 @@ def as_limits(
     if isinstance(gate, Limits): return gate
     raise InputError(f'gate is {gate!r}; expected True, False or Limits(least=…, vote=…, slack=…, way=…, slower=…, astray=…)')
 
-def _won(mean:pd.Series) -> float: # share of the closer look's advantage in census difference; not a number where it has none to speak of
+def _won(metrics:pd.DataFrame) -> float: # share of the closer look's advantage in census difference; not a number where it has none to speak of
+    mean = metrics.loc['mean']
     most = mean.census_before - mean.get('census_closer', float('nan'))
     return (mean.census_before - mean.census_after)/most if most > .005*mean.census_before else float('nan')
 
@@ -262,7 +263,7 @@ def way_gone(
     metrics:pd.DataFrame # of `compare`
 ) -> float: # 1 is all of it; not a number where the closer look agrees hardly better with the frames, and for tracks
     "Which part of the way to the closer look a model went, in distance and in agreement with the frames."
-    return (nearer(metrics) + _won(metrics.loc['mean']))/2
+    return (nearer(metrics) + _won(metrics))/2
 
 def judge(
     metrics:pd.DataFrame, # of `compare`
@@ -272,7 +273,7 @@ def judge(
     "Accept the refined model, or say why not."
     least, vote, slack, way, behind, far = limits
     pairs, mean, unit = metrics.drop('mean'), metrics.loc['mean'], metrics.index.name or 'pair'
-    fell, gone, won = nearer(metrics), way_gone(metrics), _won(mean)
+    fell, gone, won = nearer(metrics), way_gone(metrics), _won(metrics)
     gained, worse = (pairs.miss_after < pairs.miss_before).mean(), mean.census_after/mean.census_before - 1
     words = f'{abs(fell):.1%} {"nearer to" if fell > 0 else "further from"} the closer look, nearer on {gained:.0%} of the {unit}s compared; census difference {worse:+.1%}'
     fails = [why for passes, why in ((fell >= least, 'it is not nearer to what the original sees on a closer look'), (gained >= vote, f'too few {unit}s gained'),

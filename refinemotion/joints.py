@@ -8,7 +8,7 @@ __all__ = ['BADJA_RASTER', 'BADJA_SHARE', 'BADJA', 'CROHD_CLIP', 'CROHD_STEP', '
            'read_marks']
 
 # %% ../nbs/03_joints.ipynb #e43f41ce
-import json, re
+import json
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .core import InputError, resize_xy
-from .datasets import PointVideo, check_raster, counted, find_home, read_mask, register_dataset
+from .datasets import PointVideo, check_raster, counted, find_home, numbered, read_mask, register_dataset
 from .video import Video, open_image
 
 # %% ../nbs/03_joints.ipynb #73630b66
@@ -185,9 +185,8 @@ def _runs(numbers:list, length:int) -> list[list]: # windows of consecutive numb
     return windows
 
 def _horse_clips(home:Path, video:str, marks:dict) -> dict: # name to (frame files, xy, visible)
-    numbered = {name: re.search(r'\d+$', Path(name).stem) for name, xy in marks.items() if name.split('/')[0] == video and xy.isfinite().any()}
-    at = {int(number[0]): name for name, number in numbered.items() if number}
-    windows = [[at[i] for i in window[::HORSE_STEP]] for window in _runs(sorted(at), HORSE_WINDOW)]
+    at = numbered(name for name, xy in marks.items() if name.split('/')[0] == video and xy.isfinite().any())
+    windows = [[at[i] for i in window[::HORSE_STEP]] for window in _runs(list(at), HORSE_WINDOW)]
     tracks = [(names, torch.stack([marks[name] for name in names], 1)) for names in windows]
     return {f'{video}-{Path(names[0]).stem}': ([home/'labeled-data'/name for name in names], xy, xy.isfinite().all(-1)) for names, xy in tracks}
 

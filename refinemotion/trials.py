@@ -95,8 +95,8 @@ def video_print(
     video # a `FlowVideo` or `PointVideo`
 ) -> str: # another one when a frame or the truth is another
     "What a video of a set looks like, in short."
-    n, truth = (f'{len(video)} pairs', (o for pair in video for o in (pair.flow, pair.valid, pair.matched, pair.reliable))) if hasattr(video, 'pairs') \
-        else (f'{len(video.xy)} tracks', (video.xy, video.visible, video.tolerance))
+    if hasattr(video, 'pairs'): n, truth = f'{len(video)} pairs', (o for pair in video for o in (pair.flow, pair.valid, pair.matched, pair.reliable))
+    else: n, truth = f'{len(video.xy)} tracks', (video.xy, video.visible, video.tolerance)
     return f'{video.video.n} frames {_crc(video.video)}, {n} {_crc(truth)}'
 
 def _flat(settings:dict) -> dict: # fields of dataclasses under names of their own
